@@ -1,0 +1,1 @@
+"""Images, the run book and the demo of CrossRank."""

@@ -1,0 +1,1 @@
+"""The demo: train, export, serve, retrieve and rerank, with one command."""

@@ -1,0 +1,1 @@
+"""First-stage retrieval: the candidates of a page, in retrieval order."""

@@ -1,0 +1,1 @@
+"""Search configuration as data, and the command that applies it."""

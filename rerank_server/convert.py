@@ -1,0 +1,111 @@
+"""Between the messages of `rerank.proto` and pages; building the page checks the proto's rules."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rerank_server.contract.errors import PageError
+from rerank_server.contract.page import Floats
+from rerank_server.page import DegradedReason, RankedPage, SearchPage, ShopperHistory
+from rerank_server.pb import rerank_pb2 as pb
+
+_KINDS: dict[int, str] = {
+    pb.EVENT_KIND_IMPRESSION: "impression",
+    pb.EVENT_KIND_CLICK: "click",
+    pb.EVENT_KIND_CART: "cart",
+    pb.EVENT_KIND_PURCHASE: "purchase",
+}
+_REASONS = {
+    DegradedReason.DEADLINE: pb.DEGRADED_REASON_DEADLINE,
+    DegradedReason.SCORER_FAILED: pb.DEGRADED_REASON_SCORER_FAILED,
+    DegradedReason.SCORES_NOT_FINITE: pb.DEGRADED_REASON_SCORES_NOT_FINITE,
+}
+
+
+def page_from_pb(request: pb.RerankRequest) -> SearchPage:
+    """Return the page of a request.
+
+    Raises:
+        PageError: When a rule of `rerank.proto` is broken.
+    """
+    return SearchPage(
+        candidate_ids=list(request.candidate_ids),
+        retrieval_scores=np.array(request.retrieval_scores, np.float32),
+        signals=_signals_from_pb(request),
+        query=request.query,
+        surface=request.surface,
+        time=request.time if request.HasField("time") else None,
+        place=request.place if request.HasField("place") else None,
+        shopper_id=request.shopper_id if request.HasField("shopper_id") else None,
+        history=_history_from_pb(request.history),
+        category=request.category if request.HasField("category") else None,
+        objective_weights=dict(request.objective_weights),
+        explain=request.explain,
+        top_k=request.top_k if request.HasField("top_k") else None,
+    )
+
+
+def response_to_pb(
+    ranked: RankedPage, *, queue_us: int, total_us: int, version: str
+) -> pb.RerankResponse:
+    """Return the response for a ranked page."""
+    timings = ranked.timings
+    response = pb.RerankResponse(
+        candidate_ids=ranked.candidate_ids,
+        scores=ranked.scores.tolist(),
+        retrieval_ranks=ranked.retrieval_ranks.tolist(),
+        objectives=[
+            pb.ObjectiveColumn(
+                objective=objective, probabilities=ranked.probabilities[:, column].tolist()
+            )
+            for column, objective in enumerate(ranked.objectives)
+        ],
+        explanations=[
+            pb.ExplanationColumn(group=group, contributions=values.tolist())
+            for group, values in ranked.explanations.items()
+        ],
+        bundle_id=ranked.bundle_id,
+        degraded=ranked.degraded,
+        degraded_detail=ranked.degraded_detail,
+        timings=pb.Timings(
+            queue_us=queue_us,
+            lookup_us=timings.lookup_us,
+            query_us=timings.query_us,
+            encode_us=timings.encode_us,
+            score_us=timings.score_us,
+            policy_us=timings.policy_us,
+            total_us=total_us,
+        ),
+        server_version=version,
+    )
+    if ranked.degraded_reason is not None:
+        response.degraded_reason = _REASONS[ranked.degraded_reason]
+    return response
+
+
+def _signals_from_pb(request: pb.RerankRequest) -> dict[str, Floats]:
+    signals: dict[str, Floats] = {}
+    for signal in request.signals:
+        if not signal.name:
+            raise PageError("signals: got an empty name, want 1 to 256 bytes")
+        if signal.name in signals:
+            raise PageError(f"signals: got {signal.name!r} twice, want each name once")
+        signals[signal.name] = np.array(signal.values, np.float32)
+    return signals
+
+
+def _history_from_pb(history: pb.History) -> ShopperHistory:
+    return ShopperHistory(
+        product_ids=list(history.product_ids),
+        times=np.array(history.times, np.int64),
+        kinds=[_kind_from_pb(kind, index) for index, kind in enumerate(history.kinds)],
+        places=list(history.places),
+        discounted=list(history.discounted),
+    )
+
+
+def _kind_from_pb(kind: int, index: int) -> str:
+    if kind not in _KINDS:
+        known = ", ".join(str(number) for number in _KINDS)
+        raise PageError(f"history.kinds[{index}]: got {kind}, want one of {known}")
+    return _KINDS[kind]

@@ -1,0 +1,203 @@
+"""Reranks one page: look up, encode, score, order; the same code with and without a wire."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from time import perf_counter_ns
+
+import numpy as np
+
+from rerank_server.contract.bundle import Bundle, read_bundle
+from rerank_server.contract.features import EncodedPage, FeatureEncoder
+from rerank_server.contract.golden import Graphs
+from rerank_server.contract.graph_inputs import Graph, ScorerPage
+from rerank_server.contract.page import Floats, Page
+from rerank_server.contract.schema import normalise
+from rerank_server.cores import available_cores
+from rerank_server.explanation import without_each_group
+from rerank_server.lookup import check_objectives, locate_page
+from rerank_server.onnx_graph import check_golden, open_graph
+from rerank_server.page import (
+    DegradedReason,
+    RankedPage,
+    SearchPage,
+    Timings,
+    retrieval_order,
+)
+from rerank_server.policy import combine_objectives, objective_weights, order_by_score
+from rerank_server.product_store import ProductStore
+from rerank_server.query_vectors import QueryVectors
+from rerank_server.scorer import OnnxScorer, Scorer, ScorerError
+
+_LOG = logging.getLogger(__name__)
+
+
+class Reranker:
+    """Reranks pages with one bundle and its product store; may be shared by threads."""
+
+    def __init__(
+        self, bundle: Bundle, products: ProductStore, query_graph: Graph, scorer: Scorer
+    ) -> None:
+        """Wire up what `open` reads; another scorer than the bundle's may take its place."""
+        self.bundle = bundle
+        self.products = products
+        self.scorer = scorer
+        self._queries = QueryVectors(query_graph, bundle.text_encoder)
+        self._per_thread = threading.local()  # an encoder holds scratch memory
+        self._category_rows = {name: row for row, name in enumerate(bundle.schema.categories)}
+
+    @classmethod
+    def open(
+        cls, bundle_path: Path | str, products_path: Path | str, *, threads: int | None = None
+    ) -> Reranker:
+        """Read and verify a bundle, open its product store, and warm up on the golden pages.
+
+        Args:
+            bundle_path: The bundle's folder.
+            products_path: The product store's folder, built with the same bundle.
+            threads: Threads of one scorer call; None means the cores there are.
+
+        Raises:
+            BundleError: When the bundle is broken or out of tolerance.
+            ProductStoreError: When the store is broken or of another bundle.
+        """
+        bundle = read_bundle(Path(bundle_path))
+        products = ProductStore.open(Path(products_path), bundle)
+        count = threads or available_cores()
+        query = open_graph(bundle, "query.onnx", threads=count)
+        scorer = open_graph(bundle, "scorer.onnx", threads=count)
+        product = open_graph(bundle, "product.onnx", threads=count)
+        check_golden(bundle, Graphs(product=product, query=query, scorer=scorer))
+        return cls(
+            bundle, products, query, OnnxScorer(scorer, provider=scorer.provider, threads=count)
+        )
+
+    def rerank(self, page: SearchPage) -> RankedPage:
+        """Return the page in the order of its scores; ties keep retrieval order.
+
+        A page that cannot be scored comes back in retrieval order, degraded.
+
+        Raises:
+            PageError: When the page names a signal or objective that the bundle does not know,
+                or an event is later than the page.
+        """
+        clock = _StageClock()
+        check_objectives(page, self.bundle.schema)
+        located = locate_page(page, self.bundle.schema, self.products)
+        clock.lap("lookup_us")
+        try:
+            return self._rank(page, located, clock)
+        except _NotFiniteError as error:
+            reason, detail = DegradedReason.SCORES_NOT_FINITE, str(error)
+        except ScorerError:
+            _LOG.exception("scoring failed")
+            reason, detail = DegradedReason.SCORER_FAILED, "the scorer failed, see the log"
+        return retrieval_order(
+            page, self.bundle.manifest.bundle_id, reason, detail, clock.timings()
+        )
+
+    def encode(self, page: SearchPage) -> EncodedPage:
+        """Return the arrays of a page before normalisation, as the trainer computes them.
+
+        Raises:
+            PageError: As `rerank`.
+        """
+        return self._encode(page, locate_page(page, self.bundle.schema, self.products))
+
+    def _rank(self, page: SearchPage, located: Page, clock: _StageClock) -> RankedPage:
+        schema, bundle_id = self.bundle.schema, self.bundle.manifest.bundle_id
+        query_vector = self._queries.vector(page.query)
+        clock.lap("query_us")
+        scorer_page = self._gather(located, self._encode(page, located), query_vector)
+        clock.lap("encode_us")
+        weights = self._weights(page, located)
+        probabilities = self.scorer.score([scorer_page])[0]
+        scores = combine_objectives(probabilities, weights)
+        _refuse_not_finite(scores)
+        explanations = self._explain(scorer_page, scores, weights) if page.explain else {}
+        clock.lap("score_us")
+        ranks = order_by_score(scores, page.top_k)
+        ranked_ids = [page.candidate_ids[rank] for rank in ranks.tolist()]
+        clock.lap("policy_us")
+        return RankedPage(
+            candidate_ids=ranked_ids,
+            retrieval_ranks=ranks,
+            bundle_id=bundle_id,
+            scores=scores[ranks],
+            objectives=schema.objectives,
+            probabilities=probabilities[ranks],
+            explanations={group: values[ranks] for group, values in explanations.items()},
+            timings=clock.timings(),
+        )
+
+    def _encode(self, page: SearchPage, located: Page) -> EncodedPage:
+        encoder = getattr(self._per_thread, "encoder", None)
+        if encoder is None:
+            encoder = FeatureEncoder(self.bundle.schema, self.products.size + 1)
+            self._per_thread.encoder = encoder
+        encoded: EncodedPage = encoder.encode(located, self.products.table)
+        category = self._category_rows.get(page.category or "", 0)
+        if category:
+            unknown = encoded.rows == self.products.table.unknown_row
+            encoded.categories[unknown] = category
+        return encoded
+
+    def _gather(self, located: Page, encoded: EncodedPage, query_vector: Floats) -> ScorerPage:
+        vectors = self.products.vectors
+        return ScorerPage(
+            query_vector=query_vector,
+            surface=located.surface,
+            candidate_vectors=vectors[encoded.rows],
+            categories=encoded.categories,
+            dense=normalise(self.bundle.schema, encoded.dense),
+            sequence_vectors=vectors[encoded.sequence_rows],
+            sequence_features=encoded.sequence_features,
+        )
+
+    def _weights(self, page: SearchPage, located: Page) -> Floats:
+        schema = self.bundle.schema
+        surface = schema.surfaces[located.surface]
+        weights = page.objective_weights or self.bundle.manifest.objective_weights[surface]
+        return objective_weights(schema.objectives, weights)
+
+    def _explain(self, page: ScorerPage, scores: Floats, weights: Floats) -> dict[str, Floats]:
+        unknown_vector = self.products.vectors[-1]
+        pages = without_each_group(page, self.bundle.schema, unknown_vector)
+        probabilities = self.scorer.score(list(pages.values()))
+        return {
+            group: scores - combine_objectives(without, weights)
+            for group, without in zip(pages, probabilities, strict=True)
+        }
+
+
+class _NotFiniteError(ScorerError):
+    """Scores that are not finite numbers."""
+
+
+def _refuse_not_finite(scores: Floats) -> None:
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if wrong.shape[0]:
+        raise _NotFiniteError(
+            f"scores: got {scores[wrong[0]]} for candidate {wrong[0]} and {wrong.shape[0]} of"
+            f" {scores.shape[0]} in all, want finite numbers"
+        )
+
+
+class _StageClock:
+    """Measures the stages of one page."""
+
+    def __init__(self) -> None:
+        self._laps: dict[str, int] = {}
+        self._last = perf_counter_ns()
+
+    def lap(self, stage: str) -> None:
+        """End `stage`, which began where the one before it ended."""
+        now = perf_counter_ns()
+        self._laps[stage] = (now - self._last) // 1_000
+        self._last = now
+
+    def timings(self) -> Timings:
+        """Return the stages measured so far."""
+        return Timings(**self._laps)

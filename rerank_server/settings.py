@@ -1,0 +1,137 @@
+"""The settings of the server, read once from flags and RERANK_* variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from pathlib import Path
+
+from rerank_server.contract.errors import RerankError, nearest
+from rerank_server.cores import available_cores
+
+PREFIX = "RERANK_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class SettingsError(RerankError):
+    """A setting that is missing, unknown or out of range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the server can be told; `RERANK_` and the name in capitals sets it as well.
+
+    Attributes:
+        bundle: Folder of the bundle.
+        products: Folder of the product store.
+        host: Address to listen on; loopback unless told otherwise.
+        port: Port to listen on; 0 takes a free one.
+        workers: Pages reranked at the same time; 0 means as many as there are cores.
+        scorer_threads: Threads of one scorer call; 0 means as many as there are cores.
+        timeout_ms: Longest time for one page, also when the client sets no deadline.
+        stop_grace_ms: Time that calls in flight get to finish when the server stops.
+        max_message_bytes: Largest message accepted.
+        log_level: debug (every call), info, warning or error.
+    """
+
+    bundle: Path
+    products: Path
+    host: str = "127.0.0.1"
+    port: int = 50061
+    workers: int = 0
+    scorer_threads: int = 0
+    timeout_ms: int = 1_000
+    stop_grace_ms: int = 5_000
+    max_message_bytes: int = 4 * 1024 * 1024
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            SettingsError: When a setting is out of range.
+        """
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SettingsError(f"{name}: got {value}, want {low} to {high}")
+        if self.log_level not in LOG_LEVELS:
+            raise SettingsError(
+                f"log_level: got {self.log_level!r}, want one of {', '.join(LOG_LEVELS)}"
+            )
+
+    @property
+    def worker_count(self) -> int:
+        """Pages reranked at the same time."""
+        return self.workers or available_cores()
+
+    @property
+    def scorer_thread_count(self) -> int:
+        """Threads of one scorer call."""
+        return self.scorer_threads or available_cores()
+
+    @property
+    def timeout(self) -> timedelta:
+        """Longest time for one page."""
+        return timedelta(milliseconds=self.timeout_ms)
+
+    @property
+    def stop_grace(self) -> timedelta:
+        """Time that calls in flight get to finish when the server stops."""
+        return timedelta(milliseconds=self.stop_grace_ms)
+
+
+_RANGES = {
+    "port": (0, 65_535),
+    "workers": (0, 1_024),
+    "scorer_threads": (0, 1_024),
+    "timeout_ms": (1, 600_000),
+    "stop_grace_ms": (0, 600_000),
+    "max_message_bytes": (1_024, 256 * 1024 * 1024),
+}
+
+
+def read_settings(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
+    """Return the settings: a flag wins over a variable, a variable over the default.
+
+    Args:
+        flags: Setting name -> text, None where the flag was not given.
+        environment: The process environment.
+
+    Raises:
+        SettingsError: On an unknown RERANK_* variable, a missing or a wrong value.
+    """
+    names = {item.name: item.type for item in fields(Settings)}
+    values: dict[str, str] = {}
+    for variable, value in environment.items():
+        if variable.startswith(PREFIX):
+            name = variable.removeprefix(PREFIX).lower()
+            if name not in names:
+                known = [PREFIX + item.upper() for item in names]
+                raise SettingsError(
+                    f"{variable}: got an unknown variable, want one of {', '.join(known)}"
+                    f"{nearest(variable, known)}"
+                )
+            values[name] = value
+    values |= {name: value for name, value in flags.items() if value is not None}
+    for name in ("bundle", "products"):
+        if not values.get(name):
+            raise SettingsError(
+                f"{name}: got none, want a folder by --{name} or {PREFIX}{name.upper()}"
+            )
+    typed: dict[str, str | int | Path] = {}
+    for name, value in values.items():
+        typed[name] = _parse(name, value, str(names[name]))
+    return Settings(**typed)  # type: ignore[arg-type]
+
+
+def _parse(name: str, value: str, kind: str) -> str | int | Path:
+    if kind == "Path":
+        return Path(value)
+    if kind == "str":
+        return value
+    try:
+        return int(value)
+    except ValueError as error:
+        raise SettingsError(f"{name}: got {value!r}, want a whole number") from error

@@ -1,0 +1,83 @@
+"""A tiny bundle, its product store, and a running server around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+
+from rerank_server.contract.bundle import Bundle, read_bundle
+from rerank_server.pb.rerank_pb2_grpc import RerankServiceStub
+from rerank_server.reranker import Reranker
+from rerank_server.server import RerankServer
+from tests.rerank_server.tiny_bundle import write_tiny_bundle, write_tiny_store
+
+
+@dataclass(frozen=True)
+class TinyFolders:
+    bundle: Path
+    products: Path
+    snapshot: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_folders(tmp_path_factory) -> TinyFolders:
+    root = tmp_path_factory.mktemp("tiny")
+    folders = TinyFolders(root / "bundle", root / "products", root / "snapshot")
+    bundle = write_tiny_bundle(folders.bundle)
+    write_tiny_store(folders.products, bundle, folders.snapshot)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_folders) -> Bundle:
+    return read_bundle(tiny_folders.bundle)
+
+
+@pytest.fixture(scope="session")
+def tiny_reranker(tiny_folders) -> Reranker:
+    return Reranker.open(tiny_folders.bundle, tiny_folders.products, threads=1)
+
+
+@dataclass(frozen=True)
+class Running:
+    server: RerankServer
+    channel: grpc.aio.Channel
+    stub: RerankServiceStub
+    port: int
+
+
+def tiny_rerank_server(reranker: Reranker, **options) -> RerankServer:
+    defaults = {
+        "workers": 2,
+        "timeout": timedelta(seconds=1),
+        "max_message_bytes": 4 * 1024 * 1024,
+    }
+    return RerankServer(reranker, **(defaults | options))
+
+
+@pytest.fixture
+async def serving():
+    """Serve any reranker on a free port for the time of one test."""
+    running: list[Running] = []
+
+    async def start(reranker: Reranker, **options) -> Running:
+        server = tiny_rerank_server(reranker, **options)
+        port = await server.start("localhost", 0)
+        channel = grpc.aio.insecure_channel(f"localhost:{port}")
+        running.append(Running(server, channel, RerankServiceStub(channel), port))
+        return running[-1]
+
+    yield start
+    for item in running:
+        await item.channel.close()
+        await item.server.stop(timedelta(seconds=2))
+
+
+@pytest.fixture
+async def tiny_server(serving, tiny_reranker) -> Running:
+    running: Running = await serving(tiny_reranker)
+    return running

@@ -1,0 +1,62 @@
+"""Settings: flag over variable over default; wrong ones are named."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from rerank_server.cores import available_cores
+from rerank_server.settings import Settings, SettingsError, read_settings
+
+FOLDERS = {"RERANK_BUNDLE": "b", "RERANK_PRODUCTS": "p"}
+
+
+def test_the_defaults_listen_on_loopback_only():
+    settings = read_settings({}, FOLDERS)
+    assert settings == Settings(bundle=Path("b"), products=Path("p"))
+    assert settings.host == "127.0.0.1"
+    assert settings.worker_count == settings.scorer_thread_count == available_cores()
+
+
+def test_a_flag_wins_over_a_variable():
+    environment = FOLDERS | {"RERANK_PORT": "1", "RERANK_TIMEOUT_MS": "7"}
+    settings = read_settings({"port": "2", "host": None}, environment)
+    assert (settings.port, settings.timeout_ms, settings.host) == (2, 7, "127.0.0.1")
+    assert settings.timeout.total_seconds() == 0.007
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(Settings)])
+def test_every_setting_can_be_set_from_the_environment(name):
+    values = {"host": "h", "log_level": "error", "bundle": "x", "products": "y"}
+    value = values.get(name, "1024")
+    got = getattr(read_settings({}, FOLDERS | {f"RERANK_{name.upper()}": value}), name)
+    assert str(got) == value
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RERANK_BUNDLE": "b"}, r"products: got none, want a folder by --products or RERANK_PRO"),
+        (FOLDERS | {"RERANK_PROT": "1"}, r"RERANK_PROT: got an unknown .*nearest: RERANK_PORT\)"),
+        (FOLDERS | {"RERANK_PORT": "x"}, r"port: got 'x', want a whole number"),
+        (FOLDERS | {"RERANK_PORT": "70000"}, r"port: got 70000, want 0 to 65535"),
+        (FOLDERS | {"RERANK_TIMEOUT_MS": "0"}, r"timeout_ms: got 0, want 1 to 600000"),
+        (FOLDERS | {"RERANK_LOG_LEVEL": "loud"}, r"log_level: got 'loud', want one of debug"),
+    ],
+)
+def test_a_wrong_setting_is_named(environment, message):
+    with pytest.raises(SettingsError, match=message):
+        read_settings({}, environment)
+
+
+def test_other_programs_variables_are_not_ours():
+    assert read_settings({}, FOLDERS | {"PATH": "/bin"}).port == 50061
+
+
+def test_settings_are_frozen_but_can_be_replaced():
+    settings = read_settings({}, FOLDERS)
+    assert replace(settings, port=1).port == 1
+    with pytest.raises(AttributeError):
+        settings.port = 1  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""The trainer: from a shop's log to a bundle of ONNX graphs."""

@@ -1,0 +1,131 @@
+"""Batches of pages: padded arrays for the network, products listed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rerank_server.contract.schema import normalise
+from trainer.encoded import EncodedLog
+
+_BUCKET_BATCHES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Several pages, padded to the longest.
+
+    Attributes:
+        pages: Page numbers of the encoded log, shape (pages,).
+        products: Distinct product rows of candidates and events, shape (products,).
+        candidates: Index into `products`, shape (pages, candidates).
+        mask: 1 for a candidate, 0 for padding, float32.
+        categories: Category row of each candidate, 0 for padding.
+        dense: Normalised features, shape (pages, candidates, features).
+        labels: Shape (pages, candidates, objectives), float32.
+        fresh: 1 for a candidate the shopper never bought before, float32.
+        sequence: Index into `products`, shape (pages, events).
+        sequence_features: Shape (pages, events, features).
+        sequence_mask: 1 for an event, float32.
+        surface: Shape (pages,).
+        queries: Index into the log's queries, -1 for none, shape (pages,).
+    """
+
+    pages: np.ndarray
+    products: np.ndarray
+    candidates: np.ndarray
+    mask: np.ndarray
+    categories: np.ndarray
+    dense: np.ndarray
+    labels: np.ndarray
+    fresh: np.ndarray
+    sequence: np.ndarray
+    sequence_features: np.ndarray
+    sequence_mask: np.ndarray
+    surface: np.ndarray
+    queries: np.ndarray
+
+
+def make_batch(log: EncodedLog, pages: np.ndarray) -> Batch:
+    """Return the arrays of `pages`; every page keeps at least one (masked) event."""
+    starts, stops = log.offsets[pages], log.offsets[pages + 1]
+    sizes = stops - starts
+    width, count = int(sizes.max()), pages.shape[0]
+    inside = np.arange(width) < sizes[:, None]  # (pages, candidates)
+    flat = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
+    raw = log.dense[flat]
+    dense = np.zeros((count, width, raw.shape[1]), np.float32)
+    dense[inside] = normalise(log.schema, raw)
+    labels = np.zeros((count, width, log.labels.shape[1]), np.float32)
+    labels[inside] = log.labels[flat]
+    categories = np.zeros((count, width), np.int64)
+    categories[inside] = log.categories[flat]
+    fresh = np.zeros((count, width), np.float32)
+    fresh[inside] = raw[:, log.schema.feature_names.index("own_count")] == 0
+    events = log.sequence_rows[pages]
+    longest = max(int((events >= 0).sum(axis=1).max()), 1)
+    events = events[:, :longest]
+    candidate_rows = np.full((count, width), log.prepared.size, np.int64)
+    candidate_rows[inside] = log.rows[flat]
+    event_rows = np.where(events >= 0, events, log.prepared.size)
+    products, inverse = np.unique(
+        np.concatenate([candidate_rows.ravel(), event_rows.ravel()]), return_inverse=True
+    )
+    page_of_log = log.selection.pages[pages]
+    return Batch(
+        pages=pages,
+        products=products,
+        candidates=inverse[: count * width].reshape(count, width),
+        mask=inside.astype(np.float32),
+        categories=categories,
+        dense=dense,
+        labels=labels,
+        fresh=fresh,
+        sequence=inverse[count * width :].reshape(count, longest),
+        sequence_features=np.asarray(log.sequence_features[pages, :longest]),
+        sequence_mask=(events >= 0).astype(np.float32),
+        surface=log.selection.surfaces[pages].astype(np.int64),
+        queries=log.prepared.page_queries[page_of_log].astype(np.int64),
+    )
+
+
+def epoch_order(
+    log: EncodedLog, pages: np.ndarray, pages_per_batch: int, power: float, seed: tuple[int, int]
+) -> list[np.ndarray]:
+    """Return the batches of one epoch; the same `seed` gives the same batches.
+
+    Pages of a category of n pages are drawn in proportion to n^power, so 1 takes each page
+    once. Pages of similar length share a batch, so that little of it is padding.
+    """
+    random = np.random.default_rng(seed)
+    if power != 1.0:
+        _, inverse, counts = np.unique(
+            log.categories[log.offsets[pages]], return_inverse=True, return_counts=True
+        )
+        weights = counts[inverse].astype(np.float64) ** (power - 1.0)
+        pages = random.choice(pages, pages.shape[0], p=weights / weights.sum())
+    pages = random.permutation(pages)
+    sizes = np.diff(log.offsets)
+    bucket = pages_per_batch * _BUCKET_BATCHES
+    batches: list[np.ndarray] = []
+    for start in range(0, pages.shape[0], bucket):
+        part = pages[start : start + bucket]
+        part = part[np.argsort(sizes[part], kind="stable")]
+        batches += [
+            part[first : first + pages_per_batch] for first in range(0, part.size, pages_per_batch)
+        ]
+    return [batches[index] for index in random.permutation(len(batches))]
+
+
+def batches_in_order(pages: np.ndarray, log: EncodedLog, rows: int) -> Iterator[np.ndarray]:
+    """Yield all `pages`, longest first, in batches of about `rows` padded candidates."""
+    sizes = np.diff(log.offsets)[pages]
+    order = pages[np.argsort(-sizes, kind="stable")]
+    start = 0
+    while start < order.size:
+        longest = int(np.diff(log.offsets)[order[start]])
+        stop = start + max(rows // max(longest, 1), 1)
+        yield order[start:stop]
+        start = stop

@@ -1,0 +1,275 @@
+"""Probabilities that mean the same in every category, so that one page can mix categories.
+
+Each head is calibrated per category with p = sigmoid(a * logit + b) (Platt 1999), fitted on
+validation pages. A small category is drawn towards the fit of all categories together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, log_expit
+
+from rerank_server.contract.errors import RerankError
+from trainer.pageset import Doubles
+
+BINS = 15
+# Standard deviations of a category's scale and bias around the pooled ones. A handful of
+# positives outweighs the second; the first takes some dozens.
+_PRIOR_DEVIATION = np.array([0.25, 0.75])
+_SMALLEST_SCALE = 0.05  # a scale of 0 or less would turn the order of a category around
+_STEPS = 60
+_HALVINGS = 30
+_TOLERANCE = 1e-9
+
+
+class CalibrationError(RerankError):
+    """Logits and labels that no calibration can be fitted on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Scale and bias per category and objective, shape (categories, objectives), float32.
+
+    A category without validation candidates, row 0 among them, has the pooled scale and bias.
+    The scale is positive, so the order within a category never changes.
+    """
+
+    scale: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+
+    def logits(self, logits: npt.NDArray[Any], categories: npt.NDArray[Any]) -> Doubles:
+        """Return calibrated logits of the same shape (rows, objectives)."""
+        scale, bias = self.scale[categories], self.bias[categories]
+        calibrated: Doubles = scale * logits.astype(np.float64) + bias
+        return calibrated
+
+    def probabilities(self, logits: npt.NDArray[Any], categories: npt.NDArray[Any]) -> Doubles:
+        """Return calibrated probabilities of the same shape (rows, objectives)."""
+        probabilities: Doubles = expit(self.logits(logits, categories))
+        return probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Probabilities of one group of candidates against what happened.
+
+    Attributes:
+        rows: Candidates.
+        positives: Those where the objective happened.
+        error: Expected calibration error.
+        ratio: Observed over expected positives; 1 is calibrated, NaN with none expected.
+        log_loss: Mean of -log p(what happened), natural logarithm.
+        predicted: Mean probability of each bin.
+        observed: Share of positives of each bin.
+    """
+
+    rows: int
+    positives: int
+    error: float
+    ratio: float
+    log_loss: float
+    predicted: tuple[float, ...]
+    observed: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeAfter:
+    """How well one category and objective is calibrated, before and after."""
+
+    category: str
+    objective: str
+    before: Reliability
+    after: Reliability
+
+
+def fit_calibration(
+    logits: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    categories: npt.NDArray[Any],
+    category_count: int,
+) -> Calibration:
+    """Fit scale and bias of every category and objective on validation candidates.
+
+    The pooled (a, b) minimise the log loss of all categories; a category's minimise its log
+    loss plus ((a - a_pooled) / s_a)^2 / 2 + ((b - b_pooled) / s_b)^2 / 2, by Newton's method.
+
+    Args:
+        logits: Raw outputs of the heads, shape (rows, objectives).
+        labels: 0 or 1, the same shape.
+        categories: Category row of each candidate, shape (rows,), 0 to `category_count` - 1.
+        category_count: Categories of the schema, row 0 included.
+
+    Raises:
+        CalibrationError: On shapes that do not fit, numbers that are not finite, or an
+            objective that never or always happens.
+    """
+    _check(logits, labels, categories, category_count)
+    objectives = logits.shape[1]
+    scale = np.empty((category_count, objectives), np.float32)
+    bias = np.empty((category_count, objectives), np.float32)
+    order = np.argsort(categories, kind="stable")
+    bounds = np.searchsorted(categories[order], np.arange(category_count + 1))
+    for objective in range(objectives):
+        inputs = logits[order, objective].astype(np.float64)
+        targets = labels[order, objective].astype(np.float64)
+        if targets.min() == targets.max():
+            raise CalibrationError(
+                f"labels: got only {targets[0]:.0f} for objective {objective}, want both 0 and 1"
+            )
+        pooled = _fit(inputs, targets, np.array([1.0, 0.0]), np.zeros(2))
+        for category in range(category_count):
+            rows = slice(bounds[category], bounds[category + 1])
+            fitted = _fit(inputs[rows], targets[rows], pooled, 1 / _PRIOR_DEVIATION**2)
+            scale[category, objective], bias[category, objective] = fitted
+    return Calibration(scale, bias)
+
+
+def reliability(
+    labels: npt.NDArray[Any], probabilities: npt.NDArray[Any], bins: int = BINS
+) -> Reliability:
+    """Compare probabilities with what happened, in bins of equal numbers of candidates.
+
+    ECE = sum over bins of |bin| / n * |mean probability - share of positives| (Naeini et al.
+    2015, with the equal-mass bins of Nguyen and O'Connor 2015).
+
+    Args:
+        labels: 0 or 1, shape (rows,).
+        probabilities: In [0, 1], shape (rows,).
+        bins: Most bins; fewer when there are fewer rows.
+    """
+    rows = labels.shape[0]
+    order = np.argsort(probabilities, kind="stable")
+    targets = labels[order].astype(np.float64)
+    sorted_probabilities = probabilities[order].astype(np.float64)
+    bounds = np.linspace(0, rows, min(bins, rows) + 1).astype(np.int64)
+    sizes = np.diff(bounds)
+    predicted = np.diff(np.concatenate([[0.0], np.cumsum(sorted_probabilities)])[bounds]) / sizes
+    observed = np.diff(np.concatenate([[0.0], np.cumsum(targets)])[bounds]) / sizes
+    expected = float(sorted_probabilities.sum())
+    clipped = np.clip(sorted_probabilities, 1e-12, 1 - 1e-12)
+    loss = -(targets * np.log(clipped) + (1 - targets) * np.log1p(-clipped))
+    return Reliability(
+        rows=rows,
+        positives=int(targets.sum()),
+        error=float((sizes * np.abs(predicted - observed)).sum() / max(rows, 1)),
+        ratio=float(targets.sum()) / expected if expected > 0 else float("nan"),
+        log_loss=float(loss.mean()) if rows else float("nan"),
+        predicted=tuple(predicted.tolist()),
+        observed=tuple(observed.tolist()),
+    )
+
+
+def compare_calibration(
+    logits: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    categories: npt.NDArray[Any],
+    calibration: Calibration,
+    *,
+    category_names: tuple[str, ...],
+    objectives: tuple[str, ...],
+) -> list[BeforeAfter]:
+    """Return the reliability of every objective over all candidates, then per category.
+
+    To be fair it is given other pages than `fit_calibration`. Categories without a candidate
+    are left out; the row over all is named `all`.
+    """
+    before = expit(logits.astype(np.float64))
+    after = calibration.probabilities(logits, categories)
+    result = []
+    for index, objective in enumerate(objectives):
+        groups = [("all", np.arange(categories.shape[0]))]
+        groups += [(name, np.flatnonzero(categories == c)) for c, name in enumerate(category_names)]
+        result += [
+            BeforeAfter(
+                category=name,
+                objective=objective,
+                before=reliability(labels[rows, index], before[rows, index]),
+                after=reliability(labels[rows, index], after[rows, index]),
+            )
+            for name, rows in groups
+            if rows.size
+        ]
+    return result
+
+
+def format_calibration(table: list[BeforeAfter]) -> str:
+    """Return the table as text: expected calibration error and observed over expected."""
+    head = f"{'objective':<10} {'category':<20} {'candidates':>10} {'positives':>9}"
+    lines = [f"{head} {'ECE before':>10} {'after':>7} {'O/E before':>10} {'after':>6}"]
+    lines += [
+        f"{row.objective:<10} {row.category:<20} {row.before.rows:>10,} {row.before.positives:>9,}"
+        f" {row.before.error:>10.4f} {row.after.error:>7.4f}"
+        f" {row.before.ratio:>10.3f} {row.after.ratio:>6.3f}"
+        for row in table
+    ]
+    return "\n".join(lines)
+
+
+def _check(
+    logits: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    categories: npt.NDArray[Any],
+    category_count: int,
+) -> None:
+    if logits.ndim != 2 or logits.shape != labels.shape:  # noqa: PLR2004  two axes
+        raise CalibrationError(
+            f"labels: got shape {labels.shape}, want that of the logits, "
+            f"(rows, objectives), got {logits.shape}"
+        )
+    if categories.shape != logits.shape[:1] or logits.shape[0] == 0:
+        raise CalibrationError(
+            f"categories: got shape {categories.shape}, want ({logits.shape[0]},) and at least one"
+        )
+    if categories.min() < 0 or categories.max() >= category_count:
+        raise CalibrationError(
+            f"categories: got {categories.min()} to {categories.max()}, "
+            f"want 0 to {category_count - 1}"
+        )
+    if not np.isfinite(logits).all():
+        raise CalibrationError(
+            f"logits: got {int((~np.isfinite(logits)).sum())} that are not finite, want none"
+        )
+
+
+def _fit(inputs: Doubles, targets: Doubles, centre: Doubles, precision: Doubles) -> Doubles:
+    """Return (a, b) by Newton steps from `centre`, a held at its smallest once it gets there."""
+    current = centre.copy()
+    if inputs.size == 0:
+        return current
+    loss = _loss(inputs, targets, current, centre, precision)
+    for _ in range(_STEPS):
+        probability = expit(current[0] * inputs + current[1])
+        slope = probability - targets
+        weight = probability * (1 - probability)
+        gradient = np.array([slope @ inputs, slope.sum()]) + precision * (current - centre)
+        mixed = weight @ inputs
+        curvature = np.array([[weight @ inputs**2, mixed], [mixed, weight.sum()]])
+        curvature += np.diag(precision + 1e-9)
+        if current[0] <= _SMALLEST_SCALE and gradient[0] > 0:
+            step = np.array([0.0, gradient[1] / curvature[1, 1]])
+        else:
+            step = np.linalg.solve(curvature, gradient)
+        for halvings in range(_HALVINGS):
+            moved = current - step * 0.5**halvings
+            moved[0] = max(moved[0], _SMALLEST_SCALE)
+            reached = _loss(inputs, targets, moved, centre, precision)
+            if reached < loss:
+                break
+        else:
+            return current
+        gained, current, loss = loss - reached, moved, reached
+        if gained < _TOLERANCE * max(abs(loss), 1.0):
+            break
+    return current
+
+
+def _loss(
+    inputs: Doubles, targets: Doubles, point: Doubles, centre: Doubles, precision: Doubles
+) -> float:
+    logit = point[0] * inputs + point[1]
+    likelihood = targets @ log_expit(logit) + (1 - targets) @ log_expit(-logit)
+    return float(-likelihood + 0.5 * (precision @ (point - centre) ** 2))

@@ -1,0 +1,114 @@
+"""What the product tower is told of every product of a log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rerank_server.contract.page import SECONDS_PER_DAY, Floats, Rows
+from rerank_server.contract.text import TextEncoder
+from rerank_server.contract.vocabulary import Vocabulary
+from trainer.collaborative import fit_collaborative
+from trainer.counts import purchases_in_time
+from trainer.dataset import Prepared
+from trainer.encoded import SPLITS
+from trainer.model.products import ProductSizes
+from trainer.words import read_tokenizer, read_word_vectors, text_vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Inputs of the product tower by product row; the last row is the unknown product.
+
+    Attributes:
+        records: One per product, as in the catalogue file.
+        vocabulary: Rows of names.
+        text: Text vectors, shape (products + 1, width).
+        categories: Shape (products + 1,).
+        levels: Shape (products + 1, levels), leaf first.
+        attributes: Shape (products + 1, attributes).
+        identities: Shape (products + 1,); 0 for products not bought before validation starts.
+        factors: ALS factors of the start of training, shape (products + 1, width).
+        factors_present: 1 where a product was bought by then, shape (products + 1,).
+        query_text: Text vectors of the queries; the last row is the empty query.
+        category_text: Text vectors of the categories; row 0 is their mean.
+    """
+
+    records: list[dict[str, Any]]
+    vocabulary: Vocabulary
+    text: Floats
+    categories: Rows
+    levels: Rows
+    attributes: Rows
+    identities: Rows
+    factors: Floats
+    factors_present: Floats
+    query_text: Floats
+    category_text: Floats
+
+    def sizes(self) -> ProductSizes:
+        """Return the table sizes of the product tower."""
+        return ProductSizes(
+            categories=self.category_text.shape[0],
+            levels=tuple(len(names) + 1 for names in self.vocabulary.levels),
+            attributes=tuple(len(names) + 1 for names in self.vocabulary.attributes),
+            identities=len(self.vocabulary.identities) + 1,
+            factors=self.factors.shape[1],
+            text=self.text.shape[1],
+        )
+
+
+def read_catalogue(prepared: Prepared) -> Catalogue:
+    """Gather the inputs of the product tower; nothing in them is later than training.
+
+    Category levels are named by their whole path, so that `cheese > sliced` and
+    `ham > sliced` stay two nodes.
+    """
+    records = prepared.products()
+    training = prepared.page_times[prepared.page_splits == SPLITS.index("train")]
+    evaluated = prepared.page_times[prepared.page_splits != SPLITS.index("train")]
+    bought = np.zeros(prepared.size, np.bool_)
+    bought[prepared.interaction_rows[prepared.interaction_times < evaluated.min()]] = True
+    known = np.flatnonzero(bought)
+    identities = np.zeros(prepared.size + 1, np.int32)
+    identities[known] = np.arange(1, known.size + 1)
+    vocabulary = Vocabulary(
+        levels=(prepared.names("leaves"), prepared.names("middles")),
+        attributes=(prepared.names("brands"), prepared.names("sizes")),
+        identities=tuple(records[row]["id"] for row in known),
+    )
+    purchases = purchases_in_time(
+        prepared.shopper_offsets,
+        prepared.interaction_rows,
+        prepared.interaction_times,
+        prepared.interaction_prices,
+        prepared.interaction_discounts,
+    )
+    fit = fit_collaborative(purchases, prepared.size, int(training.min()) // SECONDS_PER_DAY)
+    words, encoder = read_word_vectors(), TextEncoder(read_tokenizer())
+    categories = text_vectors(
+        [name.replace("_", " ") for name in prepared.categories], words, encoder
+    )
+    return Catalogue(
+        records=records,
+        vocabulary=vocabulary,
+        text=text_vectors([*(record["text"] for record in records), ""], words, encoder),
+        categories=_with_unknown(prepared.product_categories),
+        levels=np.stack(
+            [_with_unknown(prepared.product_leaves), _with_unknown(prepared.product_middles)], 1
+        ),
+        attributes=np.stack(
+            [_with_unknown(prepared.product_brands), _with_unknown(prepared.product_sizes)], 1
+        ),
+        identities=identities,
+        factors=fit.factors,
+        factors_present=(fit.factors != 0).any(axis=1).astype(np.float32),
+        query_text=text_vectors([*prepared.queries, ""], words, encoder),
+        category_text=np.vstack([categories.mean(axis=0), categories]),
+    )
+
+
+def _with_unknown(rows: np.ndarray) -> Rows:
+    return np.append(np.asarray(rows, np.int32), np.int32(0))

@@ -1,0 +1,72 @@
+"""Checkpoints: everything a killed run needs to go on as if it had never been killed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+CHECKPOINT = "checkpoint.pdparams"
+BEST = "best.pdparams"
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: Steps done.
+        best: Best validation figure so far.
+        best_step: The step it was reached at.
+        since_best: Evaluations since then.
+    """
+
+    step: int = 0
+    best: float = float("-inf")
+    best_step: int = 0
+    since_best: int = 0
+
+
+def save_atomically(value: Any, path: Path) -> None:  # noqa: ANN401  paddle saves any tree
+    """Write `value` so that a kill leaves the old file or the new one, nothing between."""
+    temporary = path.with_suffix(".unfinished")
+    paddle.save(value, str(temporary))
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def save_checkpoint(
+    folder: Path,
+    network: paddle.nn.Layer,
+    optimiser: paddle.optimizer.Optimizer,
+    average: dict[str, np.ndarray],
+    progress: Progress,
+) -> None:
+    """Write the state of a run after `progress.step` steps."""
+    state = {
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "average": average,
+        "progress": [progress.step, progress.best, progress.best_step, progress.since_best],
+    }
+    save_atomically(state, folder / CHECKPOINT)
+
+
+def load_checkpoint(
+    folder: Path, network: paddle.nn.Layer, optimiser: paddle.optimizer.Optimizer
+) -> tuple[dict[str, np.ndarray], Progress] | None:
+    """Bring network and optimiser to the last checkpoint; None when there is none yet."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    state = paddle.load(str(path))
+    network.set_state_dict(state["network"])
+    optimiser.set_state_dict(state["optimiser"])
+    step, best, best_step, since_best = state["progress"]
+    average = {name: np.asarray(value) for name, value in state["average"].items()}
+    return average, Progress(int(step), float(best), int(best_step), int(since_best))

@@ -1,0 +1,153 @@
+"""An encoded log: the arrays the network and the baselines are given, cached by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rerank_server.contract.page import SECONDS_PER_DAY
+from rerank_server.contract.schema import Schema, schema_from_json, schema_to_json
+from trainer.dataset import Prepared
+from trainer.features import (
+    ENCODING_VERSION,
+    PageSelection,
+    encode_log,
+    fit_past,
+    fit_scales,
+    log_schema,
+    select_pages,
+)
+
+SPLITS = ("train", "validation", "test")
+_SCALE_ROWS = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedLog:
+    """Pages of a log with their features.
+
+    Attributes:
+        folder: Where the arrays lie.
+        prepared: The log.
+        schema: With fitted scales.
+        selection: Which pages, and which of their candidates.
+        dense: Raw features, shape (rows, features), NaN is missing, memory-mapped.
+        sequence_rows: Product rows of the events, shape (pages, events), -1 is padding.
+        sequence_features: Shape (pages, events, features).
+        labels: Shape (rows, objectives), 0 or 1.
+        rows: Product row of each candidate, shape (rows,).
+        categories: Category row of each candidate, shape (rows,).
+        splits: Index into `SPLITS` of each page.
+    """
+
+    folder: Path
+    prepared: Prepared
+    schema: Schema
+    selection: PageSelection
+    dense: np.ndarray
+    sequence_rows: np.ndarray
+    sequence_features: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+    categories: np.ndarray
+    splits: np.ndarray
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Where each page's candidates start, shape (pages + 1,)."""
+        return self.selection.offsets
+
+    def pages_of(self, split: str, surface: str) -> np.ndarray:
+        """Return the numbers of the pages of one split and surface."""
+        wanted = (self.splits == SPLITS.index(split)) & (
+            self.selection.surfaces == self.schema.surfaces.index(surface)
+        )
+        return np.flatnonzero(wanted)
+
+
+def cutoff_days(prepared: Prepared, every: int) -> list[int]:
+    """Return the days of the collaborative fits: the first page's, then each `every` days."""
+    days = prepared.page_times // SECONDS_PER_DAY
+    return list(range(int(days.min()), int(days.max()) + 1, every))
+
+
+def encode(
+    prepared: Prepared, surfaces: tuple[str, ...], refit_days: int, cache: Path
+) -> EncodedLog:
+    """Encode the log's pages, or read what an equal earlier call has written.
+
+    The folder's name is a hash of everything its content depends on; it appears only when
+    all of it is written.
+    """
+    key = hashlib.sha256(
+        json.dumps(
+            [ENCODING_VERSION, prepared.content_hash, sorted(surfaces), refit_days, _code_hash()]
+        ).encode()
+    ).hexdigest()[:16]
+    folder = cache / f"encoded-{key}"
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f"unfinished-{key}-", dir=cache))
+        try:
+            _write(prepared, surfaces, refit_days, unfinished)
+            os.replace(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return read_encoded(prepared, folder)
+
+
+def _code_hash() -> str:
+    """Hash the sources that decide what a feature is, so that no stale feature is reused."""
+    import rerank_server.contract as contract  # noqa: PLC0415  only its folder is wanted
+
+    sources = sorted(Path(contract.__path__[0]).glob("*.py"))
+    sources += [Path(__file__).with_name(f"{name}.py") for name in ("counts", "collaborative")]
+    digest = hashlib.sha256()
+    for source in sources:
+        if source.name not in {"bundle.py", "text.py", "errors.py"}:
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _write(prepared: Prepared, surfaces: tuple[str, ...], refit_days: int, folder: Path) -> None:
+    selection = select_pages(prepared, surfaces)
+    past = fit_past(prepared, cutoff_days(prepared, refit_days))
+    schema = log_schema(prepared)
+    encode_log(prepared, past, schema, selection, folder)
+    for name in ("pages", "surfaces", "offsets", "candidates"):
+        np.save(folder / f"{name}.npy", getattr(selection, name))
+    splits = prepared.page_splits[selection.pages]
+    of_rows = np.repeat(splits, np.diff(selection.offsets))
+    train = np.flatnonzero(of_rows == SPLITS.index("train"))
+    step = max(train.size // _SCALE_ROWS, 1)
+    schema = fit_scales(schema, np.load(folder / "dense.npy", mmap_mode="r"), train[::step])
+    (folder / "schema.json").write_text(json.dumps(schema_to_json(schema), indent=1))
+
+
+def read_encoded(prepared: Prepared, folder: Path) -> EncodedLog:
+    """Read an encoded folder, large arrays memory-mapped."""
+    arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+    selection = PageSelection(
+        *(np.asarray(arrays[name]) for name in ("pages", "surfaces", "offsets", "candidates"))
+    )
+    rows = prepared.candidate_rows[selection.candidates]
+    return EncodedLog(
+        folder=folder,
+        prepared=prepared,
+        schema=schema_from_json(json.loads((folder / "schema.json").read_text())),
+        selection=selection,
+        dense=arrays["dense"],
+        sequence_rows=arrays["sequence_rows"],
+        sequence_features=arrays["sequence_features"],
+        labels=prepared.candidate_labels[selection.candidates],
+        rows=rows,
+        categories=prepared.product_categories[rows],
+        splits=prepared.page_splits[selection.pages],
+    )

@@ -1,0 +1,65 @@
+"""The errors of the trainer's data preparation, each named for its cause."""
+
+from __future__ import annotations
+
+from rerank_server.contract.errors import RerankError
+
+
+class LogConfigError(RerankError):
+    """A log configuration with an unknown key, a wrong type or a value out of range."""
+
+
+class LogError(RerankError):
+    """A log that cannot be prepared; its children say why."""
+
+
+class LogFileError(LogError):
+    """A file of the log that is missing, truncated or of an unknown format."""
+
+
+class LogColumnError(LogError):
+    """A column that is missing, renamed or of a type that cannot be read."""
+
+
+class EmptyTableError(LogError):
+    """A table without rows, before or after cleaning."""
+
+
+class TimeValueError(LogError):
+    """Times that are text, in another unit than configured, or in the future."""
+
+
+class DuplicateIdError(LogError):
+    """An id that occurs on more than one row of a table that has one row per id."""
+
+
+class CategoryConflictError(LogError):
+    """A product that is listed under more than one category path."""
+
+
+class SingleCategoryError(LogError):
+    """A log with products of one category only, where several are wanted."""
+
+
+class NumberError(LogError):
+    """A NaN or infinite number where a finite one is wanted."""
+
+
+class UnknownProductError(LogError):
+    """A table that names products which the catalogue does not hold."""
+
+
+class PreparedError(RerankError):
+    """A prepared folder that is missing, incomplete or of another format."""
+
+
+class ConfigError(RerankError):
+    """A run's configuration that cannot be used."""
+
+
+class TrainingError(RerankError):
+    """A training run that cannot go on."""
+
+
+class ExportError(RerankError):
+    """A trained network that cannot be exported, or whose export does not score alike."""

@@ -1,0 +1,1 @@
+"""The network: product fusion, shopper sequence, page attention, category adapters."""

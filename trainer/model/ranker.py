@@ -1,0 +1,183 @@
+"""The network: product tower, query, shopper, gates, adapted layers, page attention, heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+from paddle.nn import functional
+
+from trainer.model.adapters import CategoryAffine, LowRankAdapter, PlattCalibration
+from trainer.model.attention import PageAttention
+from trainer.model.numbers import NumberEncoder
+from trainer.model.products import ProductSizes, ProductTower, TextEncoder
+from trainer.model.sequence import ShopperSequence
+
+
+@dataclass(frozen=True, slots=True)
+class RankerSizes:
+    """Everything that fixes the shapes of the network.
+
+    Attributes:
+        products: Table sizes of the product tower.
+        surfaces: Where pages are shown.
+        features: Dense features.
+        event_features: Numbers of each past event.
+        objectives: Heads.
+        width: Width of product, query and shopper vectors.
+        hidden: Widths of the adapted layers.
+        rank: Rank of the category adapters.
+        heads: Attention heads.
+        page_layers: Blocks of attention over the page; 0 leaves it out.
+        number_bins: Bins of the piecewise linear encoding of dense features; 0 leaves it out.
+        dropout: Share of hidden units dropped in training.
+        modality_dropout: Share of product modalities dropped in training.
+    """
+
+    products: ProductSizes
+    surfaces: int
+    features: int
+    event_features: int
+    objectives: int
+    width: int = 64
+    hidden: tuple[int, ...] = (192, 96)
+    rank: int = 4
+    heads: int = 4
+    page_layers: int = 1
+    number_bins: int = 8
+    dropout: float = 0.1
+    modality_dropout: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class PageBatch:
+    """The tensors of several pages, padded to the longest; see the scorer graph's inputs."""
+
+    query: Tensor
+    surface: Tensor
+    candidates: Tensor
+    mask: Tensor
+    categories: Tensor
+    dense: Tensor
+    sequence: Tensor
+    sequence_features: Tensor
+    sequence_mask: Tensor
+
+
+class QueryTower(nn.Layer):
+    """One vector from the text of a query; zeros in, a learned constant out."""
+
+    def __init__(self, text_width: int, width: int) -> None:
+        """Project text vectors of `text_width` to `width`."""
+        super().__init__()
+        self._project = nn.Linear(text_width, width)
+        self._norm = nn.LayerNorm(width)
+
+    def forward(self, text: Tensor) -> Tensor:
+        """Return shape (queries, width) for text vectors, shape (queries, text width)."""
+        return self._norm(self._project(text))
+
+
+class Scorer(nn.Layer):
+    """From the vectors and numbers of a page to one logit per candidate and objective."""
+
+    def __init__(
+        self, sizes: RankerSizes, category_texts: np.ndarray, bin_edges: np.ndarray
+    ) -> None:
+        """Build the scorer.
+
+        Args:
+            sizes: The shapes.
+            category_texts: Text vector of each category's description, shape (categories,
+                text width); row 0 describes a category never seen.
+            bin_edges: Edges of the number encoding, shape (features, bins + 1).
+        """
+        super().__init__()
+        width = sizes.width
+        self.register_buffer("_category_texts", paddle.to_tensor(category_texts))
+        self._category = nn.Linear(sizes.products.text, width)
+        self._surface = nn.Embedding(sizes.surfaces, width)
+        self._numbers = NumberEncoder(bin_edges, 2 * width)
+        self._shopper = ShopperSequence(width, sizes.event_features, sizes.heads)
+        joined = 5 * width + 2 * width + sizes.features
+        # EPNet (Chang et al. 2023, eq. 5): gates from the context, twice a sigmoid
+        self._gate = nn.Sequential(
+            nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, joined), nn.Sigmoid()
+        )
+        widths = (joined, *sizes.hidden)
+        categories = sizes.products.categories
+        self._layers = nn.LayerList(
+            [
+                LowRankAdapter(before, after, categories, sizes.rank)
+                for before, after in zip(widths[:-1], widths[1:], strict=True)
+            ]
+        )
+        self._dropout = nn.Dropout(sizes.dropout)
+        self._page = nn.LayerList(
+            [
+                PageAttention(sizes.hidden[-1], sizes.heads, sizes.dropout)
+                for _ in range(sizes.page_layers)
+            ]
+        )
+        self._norm = nn.LayerNorm(sizes.hidden[-1])
+        self._heads = nn.Linear(sizes.hidden[-1], sizes.objectives)
+        self._direct = nn.Linear(sizes.features, sizes.objectives)
+        self._affine = CategoryAffine(categories, sizes.objectives)
+
+    def forward(self, page: PageBatch) -> Tensor:
+        """Return logits, shape (pages, candidates, objectives)."""
+        mask = page.mask.unsqueeze(-1)  # (pages, candidates, 1)
+        shopper = self._shopper(
+            page.candidates, page.sequence, page.sequence_features, page.sequence_mask
+        )
+        query = page.query.unsqueeze(1)  # (pages, 1, width)
+        surface = self._surface(page.surface).unsqueeze(1)
+        category = self._category(functional.embedding(page.categories, self._category_texts))
+        # each number twice: as it is, and against the mean of its page
+        count = mask.sum(axis=1, keepdim=True)
+        centred = page.dense - (page.dense * mask).sum(axis=1, keepdim=True) / count
+        joined = paddle.concat(
+            [
+                page.candidates,
+                shopper,
+                shopper * page.candidates,
+                query * page.candidates,
+                category + surface,
+                self._numbers(page.dense),
+                centred,
+            ],
+            axis=-1,
+        )
+        spread = paddle.zeros_like(category)
+        context = paddle.concat([category, query + spread, surface + spread], axis=-1)
+        hidden = joined * (2.0 * self._gate(context))
+        for layer in self._layers:
+            hidden = self._dropout(functional.gelu(layer(hidden, page.categories)))
+        for block in self._page:
+            hidden = block(hidden, page.mask)
+        logits = self._heads(self._norm(hidden)) + self._direct(page.dense)
+        return self._affine(logits, page.categories)
+
+
+class Ranker(nn.Layer):
+    """All that is trained, and the calibration fitted after training."""
+
+    def __init__(
+        self,
+        sizes: RankerSizes,
+        word_vectors: np.ndarray,
+        category_texts: np.ndarray,
+        bin_edges: np.ndarray,
+    ) -> None:
+        """Build towers and scorer; see `Scorer` and `TextEncoder` for the constants."""
+        super().__init__()
+        self.sizes = sizes
+        self.text = TextEncoder(word_vectors)
+        self.products = ProductTower(
+            sizes.products, sizes.width, modality_dropout=sizes.modality_dropout
+        )
+        self.query = QueryTower(sizes.products.text, sizes.width)
+        self.scorer = Scorer(sizes, category_texts, bin_edges)
+        self.calibration = PlattCalibration(sizes.products.categories, sizes.objectives)

@@ -1,0 +1,119 @@
+"""Pages of a real search log: what was shown, and what shoppers did with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import numpy.typing as npt
+
+from trainer.log import Frame
+from trainer.log_arrays import LogArrays, look_up, rank_ids
+from trainer.log_config import LogConfig
+from trainer.page_builder import SALES_SIGNALS
+from trainer.pages import SOURCES, Pages
+from trainer.searches import SEARCH
+
+Ints = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int32]
+
+SHOWN = np.uint8(1 << SOURCES.index("shown"))
+
+
+def logged_pages(
+    searches: Frame, events: Frame, log: LogArrays, config: LogConfig
+) -> tuple[Pages, list[str]]:
+    """Return the pages of the search log after the history window, and the query texts.
+
+    Candidates keep the order shown; those the catalogue does not hold, and a second showing of
+    one product, are left out. A page's objectives are the event kinds: 1 where the page's query
+    id has such an event for the product, whenever it came. Retrieval scores fall back to NaN.
+
+    Args:
+        searches: Cleaned searches.
+        events: Cleaned events.
+        log: The coded log.
+        config: `event_kinds` and the split times.
+    """
+    split = np.searchsorted(np.array(config.split_times), searches["time"].to_numpy(), side="right")
+    table = (
+        searches.with_columns(
+            split=nw.new_series("split", split - 1, backend=searches.implementation)
+        )
+        .filter(nw.col("split") >= 0)
+        .sort("time", "query_id")
+        .with_row_index("page")
+    )
+    queries, query = rank_ids(table, "text")
+    page, row, score = _shown(table, log)
+    positions, kinds = _events_by_page(table, events, log, config)
+    products = log.products.count
+    labels = np.zeros((len(row), len(config.event_kinds)), np.uint8)
+    keys = page * products + row
+    order = np.argsort(keys)
+    found = np.searchsorted(keys[order], positions)
+    inside = found < len(keys)
+    hit = inside & (keys[order][np.where(inside, found, 0)] == positions)
+    labels[order[found[hit]], kinds[hit]] = 1
+    totals = np.bincount(np.unique(positions) // products, minlength=len(table))
+    sizes = np.bincount(page, minlength=len(table))
+    return Pages(
+        shopper=look_up(table, "shopper", log.interactions.shoppers),
+        time=table["time"].to_numpy().astype(np.int64),
+        place=np.full(len(table), -1, np.int32),
+        query=query,
+        surface=np.full(len(table), SEARCH, np.int8),
+        split=table["split"].to_numpy().astype(np.int8),
+        category=_only_category(page, row, log, len(table)),
+        positives_total=totals.astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        row=row,
+        retrieval_score=score,
+        signals=np.full((len(row), len(SALES_SIGNALS)), np.nan, np.float32),
+        labels=labels,
+        source=np.full(len(row), SHOWN),
+    ), queries
+
+
+def _shown(table: Frame, log: LogArrays) -> tuple[Ints, Rows, npt.NDArray[np.float32]]:
+    """Return page, product row and score of every known candidate, in the order shown."""
+    lists = table["candidates"].to_list()
+    scores = table["scores"].to_list()
+    rows = {record["id"]: row for row, record in enumerate(log.products.records)}
+    flat: list[tuple[int, int, float]] = []
+    for page, (ids, values) in enumerate(zip(lists, scores, strict=True)):
+        known = values if values is not None and len(values) == len(ids) else [None] * len(ids)
+        seen: set[int] = set()
+        for identifier, value in zip(ids, known, strict=True):
+            row = rows.get(str(identifier))
+            if row is not None and row not in seen:
+                seen.add(row)
+                flat.append((page, row, float("nan") if value is None else float(value)))
+    columns: list[Any] = list(zip(*flat, strict=True)) or [(), (), ()]
+    return (
+        np.array(columns[0], np.int64),
+        np.array(columns[1], np.int32),
+        np.array(columns[2], np.float32),
+    )
+
+
+def _events_by_page(
+    table: Frame, events: Frame, log: LogArrays, config: LogConfig
+) -> tuple[Ints, Ints]:
+    """Return (page * products + row) and objective of every event of a page of the table."""
+    joined = events.join(table.select("query_id", "page"), on="query_id", how="inner")
+    row = look_up(joined, "product", [record["id"] for record in log.products.records])
+    kind = look_up(joined, "kind", list(config.event_kinds))
+    page = joined["page"].to_numpy().astype(np.int64)
+    return page * log.products.count + row, kind.astype(np.int64)
+
+
+def _only_category(page: Ints, row: Rows, log: LogArrays, pages: int) -> Rows:
+    """Return the category of the pages that hold one only, else 0."""
+    category = log.products.category[row]
+    low = np.full(pages, np.iinfo(np.int32).max, np.int32)
+    high = np.zeros(pages, np.int32)
+    np.minimum.at(low, page, category)
+    np.maximum.at(high, page, category)
+    return np.where(low == high, high, 0).astype(np.int32)

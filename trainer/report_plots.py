@@ -1,0 +1,283 @@
+"""The plots of the report, as inline SVG; each returns the text of one `<svg>` element."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trainer.bootstrap import Interval
+from trainer.calibration import BeforeAfter
+from trainer.evaluation import TaskResult
+from trainer.evaluation_tables import proper_slices
+
+INK, MUTED, LINE = "#1d2433", "#6b7485", "#e3e7ee"
+NETWORK, RIVAL, RETRIEVAL = "#2457c5", "#d9822b", "#9aa3b2"
+VERDICTS = {"win": "#17805a", "tie": "#9aa3b2", "loss": "#c8372d"}
+_SERIES = ("#2457c5", "#d9822b", "#17805a", "#8e44ad", "#c8372d", "#0e8a9c", "#6b7485")
+_STYLE: Any = {
+    "svg.hashsalt": "crossrank",  # the same figures give the same bytes
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "grid.color": LINE,
+    "legend.frameon": False,
+}
+_SMOOTHED_POINTS = 120
+
+
+def plot_arms(result: TaskResult, network: str) -> str:
+    """NDCG@10 of each ranking with its interval, best on top."""
+    arms = sorted(result.arms, key=lambda arm: result.arms[arm].metrics["ndcg_at_10"].mean)
+    values = [result.arms[arm].metrics["ndcg_at_10"] for arm in arms]
+    colours = [NETWORK if arm == network else RETRIEVAL for arm in arms]
+    with _figure(6.4, 0.34 * len(arms) + 0.9) as (figure, out):
+        axes = figure.subplots()
+        _dots(axes, values, colours)
+        for row, value in enumerate(values):
+            axes.annotate(
+                f"{value.mean:.3f}",
+                (value.high, row),
+                xytext=(7, 0),
+                textcoords="offset points",
+                va="center",
+                color=colours[row] if arms[row] == network else MUTED,
+            )
+        axes.set_yticks(range(len(arms)), arms)
+        axes.axvline(result.expected_random, color=LINE, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_xlabel("NDCG@10, 95 % interval; dashed: expected of a random order")
+        axes.margins(x=0.12)
+    return _svg(out, f"NDCG@10 of {len(arms)} rankings")
+
+
+def plot_categories(result: TaskResult, network: str, rival: str) -> str:
+    """NDCG@10 per category beside the difference to `rival`, best difference on top."""
+    difference = result.differences[rival].by_category
+    names = sorted(difference, key=lambda name: difference[name].mean)
+    with _figure(9.6, 0.29 * len(names) + 1.1) as (figure, out):
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.2, 1])
+        shown = {"retrieval order": RETRIEVAL, rival: RIVAL, network: NETWORK}
+        shown = {arm: colour for arm, colour in shown.items() if arm in result.arms}
+        for index, (arm, colour) in enumerate(shown.items()):
+            values = [result.arms[arm].by_category[name] for name in names]
+            shift = (index - (len(shown) - 1) / 2) * 0.2
+            _dots(left, values, [colour] * len(names), shift=shift, label=arm)
+        left.set_yticks(range(len(names)), names)
+        left.set_xlabel("NDCG@10")
+        left.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handletextpad=0.2)
+        values = [difference[name] for name in names]
+        _dots(right, values, [VERDICTS[value.verdict] for value in values])
+        right.axvline(0, color=MUTED, linewidth=0.8)
+        right.set_xlabel(f"{network} minus {rival}")
+        right.set_title("green wins, red loses, grey ties", color=MUTED, fontweight="normal")
+    return _svg(out, f"NDCG@10 of each category, and {network} minus {rival}")
+
+
+def plot_slices(result: TaskResult, network: str, rival: str | None) -> str:
+    """NDCG@10 of retrieval order, the strongest rival and the network on each slice."""
+    slices = proper_slices(result)
+    shown = {"retrieval order": RETRIEVAL, rival: RIVAL, network: NETWORK}
+    arms = {arm: colour for arm, colour in shown.items() if arm in result.arms}
+    width = 0.8 / len(arms)
+    with _figure(6.4, 3.0) as (figure, out):
+        axes = figure.subplots()
+        for index, (arm, colour) in enumerate(arms.items()):
+            values = [result.arms[str(arm)].by_slice[name] for name in slices]
+            means = np.array([value.mean for value in values])
+            reach = [[v.mean - v.low for v in values], [v.high - v.mean for v in values]]
+            axes.bar(
+                np.arange(len(slices)) + (index - (len(arms) - 1) / 2) * width,
+                means,
+                width * 0.9,
+                yerr=np.array(reach),
+                color=colour,
+                ecolor=INK,
+                error_kw={"linewidth": 0.9},
+                label=arm,
+            )
+        labels = [f"{name}\n{result.slice_pages[name]:,} pages" for name in slices]
+        axes.set_xticks(range(len(slices)), labels)
+        axes.set_ylabel("NDCG@10")
+        axes.grid(axis="y")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3)
+    return _svg(out, "NDCG@10 on slices of the pages")
+
+
+def plot_shares(result: TaskResult, network: str) -> str:
+    """Share of each category among the first ten, before and after, and among positives."""
+    names = sorted(result.positive_share, key=lambda name: result.positive_share[name])
+    rows = {
+        "retrieval order": (RETRIEVAL, "o"),
+        network: (NETWORK, "o"),
+    }
+    names = [name for name in names if result.positive_share[name] > 0]
+    with _figure(6.4, 0.27 * len(names) + 1.1) as (figure, out):
+        axes = figure.subplots()
+        shares = [result.positive_share[name] for name in names]
+        axes.barh(range(len(names)), shares, 0.66, color=LINE, label="positives")
+        for arm, (colour, marker) in rows.items():
+            if arm in result.arms:
+                share = [result.arms[arm].top_10_share[name] for name in names]
+                axes.plot(share, range(len(names)), marker, color=colour, markersize=5, label=arm)
+        axes.set_yticks(range(len(names)), names)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        axes.set_xlabel("share of the first ten of a page")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3)
+    return _svg(out, "Share of each category among the first ten")
+
+
+def plot_training(lines: Sequence[Mapping[str, float]]) -> str:
+    """Loss parts and validation figures by step; losses are averaged over neighbouring steps."""
+    keys = dict.fromkeys(itertools.chain.from_iterable(lines))
+    losses = [key for key in keys if "loss" in key or "listwise" in key or "pointwise" in key]
+    figures = [key for key in keys if "ndcg" in key]
+    with _figure(9.6, 3.2) as (figure, out):
+        left, right = figure.subplots(1, 2)
+        for key, colour in zip(losses, itertools.cycle(_SERIES), strict=False):
+            steps, values = _series(lines, key)
+            size = max(len(values) // _SMOOTHED_POINTS, 1)
+            starts = np.arange(0, len(values), size)
+            counts = np.diff([*starts, len(values)])
+            left.plot(
+                np.add.reduceat(steps, starts) / counts,
+                np.add.reduceat(values, starts) / counts,
+                color=colour,
+                linewidth=1.8 if key == "loss" else 1.1,
+                label=key.replace("_", " "),
+            )
+        left.set_title("Losses on training pages")
+        for key, colour in zip(figures, itertools.cycle(_SERIES), strict=False):
+            steps, values = _series(lines, key)
+            label = key.replace("validation_", "").replace("_ndcg_at_10", "").replace("_", " ")
+            label = "mean" if key == "validation_ndcg_at_10" else label
+            right.plot(steps, values, "o-", color=colour, markersize=3, linewidth=1.4, label=label)
+        right.set_title("NDCG@10 on validation pages")
+        for axes in (left, right):
+            axes.set_xlabel("step")
+            axes.grid(axis="y")
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(loc="best", fontsize=8.5)
+    return _svg(out, "Loss curves and validation NDCG@10 by step")
+
+
+def plot_reliability(rows: Sequence[BeforeAfter]) -> str:
+    """Mean probability against what happened, one panel per objective, before and after."""
+    pooled = [row for row in rows if row.category == "all"]
+    with _figure(3.2 * len(pooled), 3.1) as (figure, out):
+        for axes, row in zip(
+            figure.subplots(1, len(pooled), squeeze=False)[0], pooled, strict=True
+        ):
+            parts = ((row.before, RETRIEVAL, "before"), (row.after, NETWORK, "after"))
+            for part, colour, label in parts:
+                axes.plot(
+                    np.maximum(part.predicted, 1e-5),
+                    np.maximum(part.observed, 1e-5),
+                    "o-",
+                    color=colour,
+                    markersize=4,
+                    linewidth=1.3,
+                    label=f"{label}, ECE {part.error:.4f}",
+                )
+            values = [*row.before.predicted, *row.after.predicted, *row.after.observed]
+            bounds = max(min(values), 1e-4), max(values)
+            axes.plot(bounds, bounds, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_title(row.objective)
+            axes.set_xlabel("predicted")
+            axes.legend(loc="upper left", fontsize=8.5)
+        figure.axes[0].set_ylabel("observed")
+    return _svg(out, "Reliability before and after calibration")
+
+
+def plot_calibration_errors(rows: Sequence[BeforeAfter], objective: str) -> str:
+    """Expected calibration error of each category before and after, largest before on top."""
+    shown = [row for row in rows if row.objective == objective and row.category != "all"]
+    shown.sort(key=lambda row: row.before.error)
+    with _figure(6.4, 0.27 * len(shown) + 1.1) as (figure, out):
+        axes = figure.subplots()
+        for index, row in enumerate(shown):
+            worse = row.after.error > row.before.error
+            colour = VERDICTS["loss"] if worse else LINE
+            axes.plot([row.before.error, row.after.error], [index] * 2, color=colour, zorder=1)
+        order = range(len(shown))
+        before, after = [row.before.error for row in shown], [row.after.error for row in shown]
+        axes.plot(before, order, "o", color=RETRIEVAL, markersize=5, label="before")
+        axes.plot(after, order, "o", color=NETWORK, markersize=5, label="after")
+        axes.set_yticks(order, [row.category for row in shown])
+        axes.set_xlim(left=0)
+        axes.set_xlabel(f"expected calibration error, {objective}; a red line: it got worse")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2)
+    return _svg(out, f"Expected calibration error of {objective} per category")
+
+
+def _dots(
+    axes: Axes,
+    values: Sequence[Interval],
+    colours: Sequence[str],
+    *,
+    shift: float = 0.0,
+    label: str | None = None,
+) -> None:
+    heights = np.arange(len(values)) + shift
+    axes.hlines(
+        heights, [v.low for v in values], [v.high for v in values], colors=list(colours), lw=1.6
+    )
+    means = [value.mean for value in values]
+    axes.scatter(means, heights, s=24, c=list(colours), zorder=3, label=label)
+    axes.set_ylim(-0.7, len(values) - 0.3)
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+
+
+def _series(
+    lines: Sequence[Mapping[str, float]], key: str
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    points = [(line["step"], line[key]) for line in lines if key in line]
+    steps, values = zip(*points, strict=True)
+    return np.array(steps, np.float64), np.array(values, np.float64)
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple[Figure, io.StringIO]]:
+    """Yield a figure that is written to the stream when the block ends."""
+    out = io.StringIO()
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, out
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+
+
+def _svg(out: io.StringIO, label: str) -> str:
+    """Return the `<svg>` element, named for readers who cannot see it, ids made unique."""
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    prefix = f"f{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", text)
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
