@@ -110,7 +110,10 @@ def check_golden(bundle: Bundle, graphs: Graphs) -> float:
     Raises:
         BundleError: When it is above the bundle's tolerance.
     """
-    difference = replay_golden(bundle.golden, bundle.schema, bundle.text_encoder, graphs)
+    try:
+        difference = replay_golden(bundle.golden, bundle.schema, bundle.text_encoder, graphs)
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise BundleError(f"golden pages: got {error}, want scores from the graphs") from error
     if not difference <= bundle.manifest.tolerance:
         raise BundleError(
             f"golden pages: got a difference of {difference:.3g} to the trainer's scores,"

@@ -52,8 +52,8 @@ class TrainConfig:
     objective_weights: tuple[float, ...] = (1.0, 0.5, 0.2)
     surfaces: tuple[str, ...] = ("search", "discovery", "promotion")
     width: int = 64
-    hidden: tuple[int, ...] = (192, 96)
-    rank: int = 4
+    hidden: tuple[int, ...] = (128, 64)
+    rank: int = 2
     heads: int = 4
     page_layers: int = 1
     number_bins: int = 8

@@ -193,16 +193,16 @@ def plot_reliability(rows: Sequence[BeforeAfter]) -> str:
             parts = ((row.before, RETRIEVAL, "before"), (row.after, NETWORK, "after"))
             for part, colour, label in parts:
                 axes.plot(
-                    np.maximum(part.predicted, 1e-5),
-                    np.maximum(part.observed, 1e-5),
+                    part.predicted,
+                    [value if value > 0 else np.nan for value in part.observed],
                     "o-",
                     color=colour,
                     markersize=4,
                     linewidth=1.3,
                     label=f"{label}, ECE {part.error:.4f}",
                 )
-            values = [*row.before.predicted, *row.after.predicted, *row.after.observed]
-            bounds = max(min(values), 1e-4), max(values)
+            values = [*row.before.predicted, *row.after.predicted]
+            bounds = max(min(values), 1e-5), max(values)
             axes.plot(bounds, bounds, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
             axes.set_xscale("log")
             axes.set_yscale("log")
@@ -219,18 +219,19 @@ def plot_calibration_errors(rows: Sequence[BeforeAfter], objective: str) -> str:
     shown.sort(key=lambda row: row.before.error)
     with _figure(6.4, 0.27 * len(shown) + 1.1) as (figure, out):
         axes = figure.subplots()
-        for index, row in enumerate(shown):
-            worse = row.after.error > row.before.error
-            colour = VERDICTS["loss"] if worse else LINE
-            axes.plot([row.before.error, row.after.error], [index] * 2, color=colour, zorder=1)
         order = range(len(shown))
         before, after = [row.before.error for row in shown], [row.after.error for row in shown]
+        worse = [row.after.error > row.before.error for row in shown]
+        axes.hlines(order, before, after, colors=LINE, zorder=1)
         axes.plot(before, order, "o", color=RETRIEVAL, markersize=5, label="before")
-        axes.plot(after, order, "o", color=NETWORK, markersize=5, label="after")
+        for flag, colour, label in ((False, NETWORK, "after"), (True, VERDICTS["loss"], "worse")):
+            places = [index for index in order if worse[index] == flag]
+            errors = [after[index] for index in places]
+            axes.plot(errors, places, "o", color=colour, markersize=5, label=label)
         axes.set_yticks(order, [row.category for row in shown])
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"expected calibration error, {objective}; a red line: it got worse")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2)
+        axes.set_xlabel(f"expected calibration error, {objective}")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3)
     return _svg(out, f"Expected calibration error of {objective} per category")
 
 

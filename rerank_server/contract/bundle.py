@@ -144,10 +144,10 @@ def write_bundle(folder: Path, content: BundleContent) -> Bundle:
         raise BundleError(f"graphs: got {sorted(content.graphs)}, want {sorted(GRAPH_FILES)}")
     contents: dict[str, bytes] = {
         **content.graphs,
-        "vocabulary.json": _json_bytes(vocabulary_to_json(content.vocabulary)),
+        "vocabulary.json": _json_bytes(vocabulary_to_json(content.vocabulary), "vocabulary"),
         "tokenizer.json": content.tokenizer,
-        "golden.json": _json_bytes(golden_to_json(content.golden)),
-        "report.json": _json_bytes(content.report),
+        "golden.json": _json_bytes(golden_to_json(content.golden), "golden pages"),
+        "report.json": _json_bytes(content.report, "report"),
     }
     value: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -163,12 +163,13 @@ def write_bundle(folder: Path, content: BundleContent) -> Bundle:
         "files": {name: _sha256(data) for name, data in sorted(contents.items())},
     }
     value["bundle_id"] = _bundle_id(value)
-    _manifest_from_json(value)
+    manifest = _json_bytes(value, "manifest")
+    _check_vocabulary(_manifest_from_json(value).schema, content.vocabulary)
     try:
         with atomic_folder(folder) as temporary:
             for name, data in contents.items():
                 (temporary / name).write_bytes(data)
-            (temporary / MANIFEST_FILE).write_bytes(_json_bytes(value))
+            (temporary / MANIFEST_FILE).write_bytes(manifest)
     except OSError as error:
         raise BundleError(
             f"{folder}: got {error.strerror or error}, want room and rights to write a bundle"
@@ -187,7 +188,7 @@ def read_bundle(folder: Path) -> Bundle:
     data = _read_file(folder / MANIFEST_FILE)
     value = _parse(data, str(folder / MANIFEST_FILE))
     manifest = _manifest_from_json(value)
-    if data != _json_bytes(value):
+    if data != _json_bytes(value, "manifest"):
         raise BundleError(f"{folder / MANIFEST_FILE}: got another layout, want it as written")
     contents = {name: _read_file(folder / name) for name in BUNDLE_FILES}
     for name, data in contents.items():
@@ -196,11 +197,13 @@ def read_bundle(folder: Path) -> Bundle:
                 f"{folder / name}: got sha256 {got}, want {manifest.files[name]} as in the"
                 " manifest; the file was changed after the bundle was written"
             )
+    vocabulary = vocabulary_from_json(_parse(contents["vocabulary.json"], "vocabulary.json"))
+    _check_vocabulary(manifest.schema, vocabulary)
     return Bundle(
         folder=folder,
         manifest=manifest,
         graphs={name: contents[name] for name in GRAPH_FILES},
-        vocabulary=vocabulary_from_json(_parse(contents["vocabulary.json"], "vocabulary.json")),
+        vocabulary=vocabulary,
         text_encoder=TextEncoder(contents["tokenizer.json"]),
         golden=golden_from_json(_parse(contents["golden.json"], "golden.json"), manifest.schema),
     )
@@ -246,6 +249,9 @@ def _check_manifest(manifest: Manifest) -> None:
         raise BundleError(
             f"manifest.json: got files {sorted(manifest.files)}, want {sorted(BUNDLE_FILES)}"
         )
+    for name, figure in manifest.figures.items():
+        if not isinstance(figure, int | float):
+            raise BundleError(f"figures[{name!r}]: got {figure!r}, want a number")
     schema = manifest.schema
     if set(manifest.objective_weights) != set(schema.surfaces):
         raise BundleError(
@@ -260,6 +266,13 @@ def _check_manifest(manifest: Manifest) -> None:
             )
 
 
+def _check_vocabulary(schema: Schema, vocabulary: Vocabulary) -> None:
+    for what in ("levels", "attributes"):
+        got, want = len(getattr(vocabulary, what)), len(getattr(schema, what))
+        if got != want:
+            raise BundleError(f"vocabulary {what}: got {got} lists, want {want} as in the schema")
+
+
 def _bundle_id(value: Mapping[str, Any]) -> str:
     rest = {key: item for key, item in value.items() if key != "bundle_id"}
     return _sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode())
@@ -269,8 +282,13 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _json_bytes(value: Mapping[str, Any]) -> bytes:
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+def _json_bytes(value: Mapping[str, Any], what: str) -> bytes:
+    try:
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BundleError(
+            f"{what}: got {error}, want plain JSON values, null where a number is missing"
+        ) from error
     # numbers one per line make a golden page of 10,000 lines: join the innermost lists
     # (a line break cannot stand inside a JSON string, so no text is touched)
     return re.sub(r"\[\n\s*([^][{}\"]+?)\n\s*\]", _on_one_line, text).encode() + b"\n"

@@ -184,9 +184,12 @@ def golden_from_json(value: Mapping[str, Any], schema: Schema) -> Golden:
     """
     try:
         products = value["products"]
-        table = ProductTable(
-            **_read_columns(products, _TABLE_TYPES), as_of_day=int(products["as_of_day"])
-        )
+        types = _TABLE_TYPES | {
+            "levels": (np.int32, len(schema.levels)),
+            "attributes": (np.int32, len(schema.attributes)),
+            "stats": (np.float32, len(schema.product_columns)),
+        }
+        table = ProductTable(**_read_columns(products, types), as_of_day=int(products["as_of_day"]))
         pages = tuple(
             Page(
                 query=page["query"],

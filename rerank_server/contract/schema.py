@@ -91,7 +91,7 @@ class Schema:
     event_kinds: tuple[str, ...]
     objectives: tuple[str, ...]
     categories: tuple[str, ...]
-    sequence_length: int = 50
+    sequence_length: int = 32
     history_limit: int = 1024
     half_life_days: float = 90.0
     als_regularisation: float = 10.0

@@ -13,6 +13,7 @@ from rerank_server.contract.bundle import Bundle, read_bundle
 from rerank_server.pb.rerank_pb2_grpc import RerankServiceStub
 from rerank_server.reranker import Reranker
 from rerank_server.server import RerankServer
+from tests.rerank_server.running import tiny_rerank_server
 from tests.rerank_server.tiny_bundle import write_tiny_bundle, write_tiny_store
 
 
@@ -48,15 +49,6 @@ class Running:
     channel: grpc.aio.Channel
     stub: RerankServiceStub
     port: int
-
-
-def tiny_rerank_server(reranker: Reranker, **options) -> RerankServer:
-    defaults = {
-        "workers": 2,
-        "timeout": timedelta(seconds=1),
-        "max_message_bytes": 4 * 1024 * 1024,
-    }
-    return RerankServer(reranker, **(defaults | options))
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,10 @@ def test_a_graph_takes_what_it_reads_and_leaves_the_rest():
 
 def test_the_golden_pages_of_a_whole_bundle_agree(tiny_bundle):
     assert check_golden(tiny_bundle, open_graphs(tiny_bundle, threads=1)) == 0.0
+
+
+def test_graphs_that_do_not_fit_the_golden_pages_are_a_bundle_error(tiny_bundle):
+    graphs = open_graphs(tiny_bundle, threads=1)
+    swapped = replace(graphs, query=lambda _: {"vectors": np.zeros((2, 9), np.float32)})
+    with pytest.raises(BundleError, match=r"(?s)golden pages: got .* want scores from the graphs"):
+        check_golden(tiny_bundle, swapped)

@@ -24,7 +24,7 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
 from rerank_server.pb import rerank_pb2 as pb
 from rerank_server.pb.rerank_pb2_grpc import RerankServiceStub
 from rerank_server.server import SERVICE_NAME, AddressError
-from tests.rerank_server.conftest import tiny_rerank_server
+from tests.rerank_server.running import tiny_rerank_server
 from tests.rerank_server.scorers import SlowScorer, with_scorer
 
 ROOT = Path(__file__).resolve().parents[2]

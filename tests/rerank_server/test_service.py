@@ -247,6 +247,16 @@ async def test_scoring_does_not_block_the_event_loop(serving, tiny_reranker):
     assert not (await slow).degraded
 
 
+async def test_a_client_that_goes_away_harms_nobody(serving, tiny_reranker):
+    scorer = SlowScorer(0.2)
+    running = await serving(with_scorer(tiny_reranker, scorer))
+    gone = running.stub.Rerank(pb.RerankRequest(candidate_ids=IDS))
+    await asyncio.to_thread(scorer.began.wait, 2)
+    gone.cancel()
+    response = await running.stub.Rerank(pb.RerankRequest(candidate_ids=IDS))
+    assert not response.degraded
+
+
 async def test_concurrent_calls_each_get_their_own_page(tiny_server, tiny_reranker):
     requests = [
         pb.RerankRequest(

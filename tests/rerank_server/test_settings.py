@@ -10,6 +10,7 @@ import pytest
 from rerank_server.cores import available_cores
 from rerank_server.settings import Settings, SettingsError, read_settings
 
+ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {"RERANK_BUNDLE": "b", "RERANK_PRODUCTS": "p"}
 
 
@@ -49,6 +50,16 @@ def test_every_setting_can_be_set_from_the_environment(name):
 def test_a_wrong_setting_is_named(environment, message):
     with pytest.raises(SettingsError, match=message):
         read_settings({}, environment)
+
+
+def test_the_readme_explains_every_setting_with_its_default():
+    readme = (ROOT / "rerank_server" / "README.md").read_text("utf-8")
+    for item in fields(Settings):
+        flag = f"--{item.name.replace('_', '-')}"
+        assert f"`{flag}`" in readme
+        if item.name not in {"bundle", "products"}:
+            row = next(line for line in readme.splitlines() if line.startswith(f"| `{flag}`"))
+            assert f"| {item.default} |" in row
 
 
 def test_other_programs_variables_are_not_ours():

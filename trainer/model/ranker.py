@@ -42,8 +42,8 @@ class RankerSizes:
     event_features: int
     objectives: int
     width: int = 64
-    hidden: tuple[int, ...] = (192, 96)
-    rank: int = 4
+    hidden: tuple[int, ...] = (128, 64)
+    rank: int = 2
     heads: int = 4
     page_layers: int = 1
     number_bins: int = 8
@@ -99,13 +99,14 @@ class Scorer(nn.Layer):
         self.register_buffer("_category_texts", paddle.to_tensor(category_texts))
         self._category = nn.Linear(sizes.products.text, width)
         self._surface = nn.Embedding(sizes.surfaces, width)
-        self._numbers = NumberEncoder(bin_edges, 2 * width)
+        self._numbers = NumberEncoder(bin_edges, width)
         self._shopper = ShopperSequence(width, sizes.event_features, sizes.heads)
-        joined = 5 * width + 2 * width + sizes.features
-        # EPNet (Chang et al. 2023, eq. 5): gates from the context, twice a sigmoid
-        self._gate = nn.Sequential(
-            nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, joined), nn.Sigmoid()
-        )
+        joined = 6 * width + sizes.features
+        # EPNet (Chang et al. 2023, eq. 5), but on the first hidden layer, which is narrower
+        # than its input: gates from the context, twice a sigmoid
+        self._gate_query = nn.Linear(width, width)
+        self._gate_category = nn.Linear(width, width, bias_attr=False)
+        self._gate = nn.Linear(width, sizes.hidden[0])
         widths = (joined, *sizes.hidden)
         categories = sizes.products.categories
         self._layers = nn.LayerList(
@@ -150,11 +151,12 @@ class Scorer(nn.Layer):
             ],
             axis=-1,
         )
-        spread = paddle.zeros_like(category)
-        context = paddle.concat([category, query + spread, surface + spread], axis=-1)
-        hidden = joined * (2.0 * self._gate(context))
-        for layer in self._layers:
-            hidden = self._dropout(functional.gelu(layer(hidden, page.categories)))
+        context = self._gate_category(category) + self._gate_query(query + surface)
+        gate = 2.0 * functional.sigmoid(self._gate(functional.relu(context)))
+        hidden = joined
+        for index, layer in enumerate(self._layers):
+            hidden = functional.gelu(layer(hidden, page.categories))
+            hidden = self._dropout(hidden * gate if index == 0 else hidden)
         for block in self._page:
             hidden = block(hidden, page.mask)
         logits = self._heads(self._norm(hidden)) + self._direct(page.dense)

@@ -18,6 +18,7 @@ from rerank_server.contract.bundle import (
     write_bundle,
 )
 from rerank_server.contract.errors import BundleError
+from rerank_server.contract.vocabulary import Vocabulary
 from tests.rerank_server.tiny_bundle import SCHEMA, tiny_content, write_tiny_bundle
 
 
@@ -111,6 +112,26 @@ def test_weights_of_unknown_objectives_are_not_written(tmp_path):
     content = replace(tiny_content(), objective_weights={"search": {"purchase": 1.0}})
     with pytest.raises(BundleError, match="objective_weights: got surfaces"):
         write_bundle(tmp_path / "bundle", content)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"figures": {"ndcg": float("nan")}}, "manifest: got Out of range float values"),
+        ({"figures": {"ndcg": "high"}}, r"figures\['ndcg'\]: got 'high', want a number"),
+        ({"report": {"loss": float("inf")}}, "report: got Out of range .* null where a number"),
+        ({"report": {"when": object()}}, "report: got Object of type object is not JSON"),
+        (
+            {"vocabulary": Vocabulary(levels=((),), attributes=((), ()), identities=())},
+            "vocabulary levels: got 1 lists, want 2 as in the schema",
+        ),
+        ({"graphs": {"scorer.onnx": b""}}, r"graphs: got \['scorer.onnx'\], want"),
+    ],
+)
+def test_parts_that_do_not_fit_are_not_written(tmp_path, changes, message):
+    with pytest.raises(BundleError, match=message):
+        write_bundle(tmp_path / "bundle", replace(tiny_content(), **changes))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,254 @@
+"""From a trained network to a bundle: ONNX export, the parity gate, and the folder."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import paddle
+
+from rerank_server.contract.bundle import TOLERANCE, Bundle, BundleContent, Widths, write_bundle
+from rerank_server.contract.features import SEQUENCE_FEATURES
+from rerank_server.contract.golden import (
+    Golden,
+    Graphs,
+    golden_scorer_pages,
+    move_page,
+    replay_golden,
+    subset_products,
+)
+from rerank_server.contract.graph_inputs import (
+    PRODUCT_INPUTS,
+    QUERY_INPUTS,
+    SCORER_INPUTS,
+    SCORER_OUTPUTS,
+    VECTOR_OUTPUTS,
+    Arrays,
+    Graph,
+    scorer_inputs,
+)
+from rerank_server.contract.page import Page
+from rerank_server.contract.products import ProductTable
+from rerank_server.contract.schema import Schema
+from rerank_server.contract.text import TextEncoder
+from trainer.catalogue import Catalogue
+from trainer.encoded import EncodedLog
+from trainer.errors import ExportError
+from trainer.features import page_of
+from trainer.graphs import ProductGraph, QueryGraph, ScorerGraph, export_graphs
+from trainer.model.ranker import Ranker
+from trainer.words import read_tokenizer
+
+GATE_SIZES = (1, 7, 1000)
+_GOLDEN_PER_SURFACE = 3
+_GOLDEN_CANDIDATES = 12  # enough to see every layer work, small enough to be read
+
+
+def export_bundle(
+    folder: Path,
+    ranker: Ranker,
+    log: EncodedLog,
+    catalogue: Catalogue,
+    table: ProductTable,
+    *,
+    objective_weights: Mapping[str, Mapping[str, float]],
+    report: Mapping[str, Any],
+    figures: Mapping[str, float],
+) -> Bundle:
+    """Export, prove that onnxruntime scores as Paddle does, and only then write the bundle.
+
+    Args:
+        folder: Where the bundle goes; replaced as a whole or left alone.
+        ranker: Trained and calibrated.
+        log: Where golden pages are taken from.
+        catalogue: What the product tower is told.
+        table: The products as of the day of export.
+        objective_weights: Surface -> objective -> weight in the score.
+        report: The full evaluation.
+        figures: Evaluation figures by name.
+
+    Raises:
+        ExportError: When a score differs by more than the tolerance.
+        BundleError: When the folder cannot be written.
+    """
+    paddle_side = paddle_graphs(ranker)
+    tokenizer = read_tokenizer()
+    encoder = TextEncoder(tokenizer)
+    serialised = export_graphs(ranker, len(log.schema.features), len(SEQUENCE_FEATURES))
+    onnx_side = onnx_graphs(serialised)
+    pages = golden_pages(log, table)
+    gate = _golden(pages + sized_pages(pages, table), table, catalogue, log.schema, encoder,
+                   paddle_side)
+    check_parity(gate, log.schema, encoder, onnx_side)
+    golden = _golden(pages, table, catalogue, log.schema, encoder, paddle_side)
+    return write_bundle(
+        folder,
+        BundleContent(
+            schema=log.schema,
+            objective_weights=objective_weights,
+            widths=Widths(
+                product=ranker.sizes.width,
+                query=ranker.sizes.width,
+                factors=ranker.sizes.products.factors,
+            ),
+            graphs=serialised,
+            vocabulary=catalogue.vocabulary,
+            tokenizer=tokenizer,
+            golden=golden,
+            report=report,
+            figures=figures,
+            trainer_commit=trainer_commit(),
+            created=datetime.now(UTC),
+        ),
+    )
+
+
+def check_parity(golden: Golden, schema: Schema, encoder: TextEncoder, graphs: Graphs) -> float:
+    """Return the largest difference between `graphs` and the scores in `golden`.
+
+    Pages are scored one by one and all in one padded call.
+
+    Raises:
+        ExportError: When it is above the tolerance.
+    """
+    difference = replay_golden(golden, schema, encoder, graphs)
+    pages = golden_scorer_pages(golden, schema, encoder, graphs)
+    together = graphs.scorer(scorer_inputs(pages))["probabilities"]
+    for got, page, expected in zip(together, pages, golden.probabilities, strict=True):
+        difference = max(difference, float(np.abs(got[: page.size] - expected).max()))
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"parity: got a difference of {difference:.2e} between Paddle and onnxruntime, "
+            f"want at most {TOLERANCE:.0e}; no bundle was written"
+        )
+    return difference
+
+
+def golden_pages(log: EncodedLog, table: ProductTable) -> list[Page]:
+    """Return a few short pages of every surface, none before the table's day."""
+    prepared, selection = log.prepared, log.selection
+    late = prepared.page_times[selection.pages] // 86_400 >= table.as_of_day
+    pages: list[Page] = []
+    for surface in np.unique(selection.surfaces):
+        usable = np.flatnonzero(late & (selection.surfaces == surface))
+        for index in usable[:: max(usable.size // _GOLDEN_PER_SURFACE, 1)][:_GOLDEN_PER_SURFACE]:
+            start, stop = selection.offsets[index : index + 2]
+            chosen = selection.candidates[start : min(stop, start + _GOLDEN_CANDIDATES)]
+            pages.append(page_of(prepared, int(selection.pages[index]), int(surface), chosen))
+    if not pages:
+        raise ExportError(
+            f"golden pages: got no page on or after day {table.as_of_day}, want at least one"
+        )
+    return pages
+
+
+def sized_pages(pages: list[Page], table: ProductTable) -> list[Page]:
+    """Return pages of `GATE_SIZES` candidates: the first page's shopper, products in row order."""
+    first = max(pages, key=lambda page: page.history.size)
+    made = []
+    for size in GATE_SIZES:
+        rows = np.linspace(0, table.unknown_row, size).astype(np.int32)
+        made.append(
+            Page(
+                query=first.query,
+                surface=first.surface,
+                time=first.time,
+                rows=rows,
+                retrieval_scores=np.linspace(5, 0, size).astype(np.float32),
+                signals=np.full((size, first.signals.shape[1]), np.nan, np.float32),
+                history=first.history,
+            )
+        )
+    return made
+
+
+def _golden(
+    pages: list[Page],
+    table: ProductTable,
+    catalogue: Catalogue,
+    schema: Schema,
+    encoder: TextEncoder,
+    graphs: Graphs,
+) -> Golden:
+    """Return the pages with Paddle's scores."""
+    rows, subset = subset_products(table, pages)
+    texts = [*(record["text"] for record in catalogue.records), ""]
+    unscored = Golden(
+        table=subset,
+        texts=tuple(texts[row] for row in rows),
+        identities=catalogue.identities[rows],
+        pages=tuple(move_page(page, rows) for page in pages),
+        probabilities=(),
+    )
+    scored = golden_scorer_pages(unscored, schema, encoder, graphs)
+    probabilities = [graphs.scorer(scorer_inputs([page]))["probabilities"][0] for page in scored]
+    return Golden(
+        table=unscored.table,
+        texts=unscored.texts,
+        identities=unscored.identities,
+        pages=unscored.pages,
+        probabilities=tuple(probabilities),
+    )
+
+
+def paddle_graphs(ranker: Ranker) -> Graphs:
+    """Return the graphs as Paddle computes them."""
+    ranker.eval()
+
+    def graph(layer: paddle.nn.Layer, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Graph:
+        layer.eval()
+
+        @paddle.no_grad()
+        def run(arrays: Arrays) -> Mapping[str, np.ndarray]:
+            got = layer(*(paddle.to_tensor(arrays[name]) for name in inputs))
+            values = got if isinstance(got, tuple) else (got,)
+            return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+
+        return run
+
+    return Graphs(
+        product=graph(ProductGraph(ranker), PRODUCT_INPUTS, VECTOR_OUTPUTS),
+        query=graph(QueryGraph(ranker), QUERY_INPUTS, VECTOR_OUTPUTS),
+        scorer=graph(ScorerGraph(ranker), SCORER_INPUTS, SCORER_OUTPUTS),
+    )
+
+
+def onnx_graphs(serialised: Mapping[str, bytes]) -> Graphs:
+    """Return the graphs as onnxruntime computes them on the CPU."""
+
+    def graph(name: str, outputs: tuple[str, ...]) -> Callable[[Arrays], Mapping[str, np.ndarray]]:
+        session = onnxruntime.InferenceSession(
+            serialised[name], providers=["CPUExecutionProvider"]
+        )
+
+        def run(arrays: Arrays) -> Mapping[str, np.ndarray]:
+            got = session.run(list(outputs), arrays)
+            return dict(zip(outputs, got, strict=True))
+
+        return run
+
+    return Graphs(
+        product=graph("product.onnx", VECTOR_OUTPUTS),
+        query=graph("query.onnx", VECTOR_OUTPUTS),
+        scorer=graph("scorer.onnx", SCORER_OUTPUTS),
+    )
+
+
+def trainer_commit() -> str:
+    """Return the commit of this code, `unknown` outside a repository."""
+    try:
+        done = subprocess.run(  # noqa: S603  fixed arguments
+            ["git", "rev-parse", "HEAD"],  # noqa: S607  wherever git is
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,119 @@
+"""The tasks a run is judged on: pages of one surface, and the score that would be served."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainer.calibration import Calibration, fit_calibration
+from trainer.catalogue import Catalogue
+from trainer.encoded import EncodedLog
+from trainer.metrics import ndcg_at_k
+from trainer.model.ranker import Ranker
+from trainer.network import score_pages
+from trainer.pageset import PageSet
+
+TASKS = {"Search": "search", "Discovery": "discovery", "Promotion": "promotion"}
+_TRIAL_SHARES = (0.0, 0.5, 1.0)
+
+
+def rows_of(log: EncodedLog, pages: np.ndarray) -> np.ndarray:
+    """Return the row numbers of all candidates of `pages`, page after page."""
+    starts, stops = log.offsets[pages], log.offsets[pages + 1]
+    return np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
+
+
+def page_set(log: EncodedLog, pages: np.ndarray) -> PageSet:
+    """Return `pages` of an encoded log as baselines and evaluation read them."""
+    rows = rows_of(log, pages)
+    of_log = log.selection.pages[pages]
+    sizes = np.diff(log.offsets)[pages]
+    # on a discovery page only what was never bought counts, and the log does not say how much
+    # of that retrieval missed
+    known = log.selection.surfaces[pages] != log.schema.surfaces.index("discovery")
+    return PageSet(
+        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        dense=log.dense[rows],
+        feature_names=log.schema.feature_names,
+        labels=log.labels[rows],
+        objectives=log.schema.objectives,
+        categories=log.categories[rows],
+        rows=log.rows[rows],
+        shopper=log.prepared.page_shoppers[of_log],
+        time=log.prepared.page_times[of_log],
+        surface=log.selection.surfaces[pages],
+        positives_total=np.where(known, log.prepared.page_positives_total[of_log], -1).astype(
+            np.int32
+        ),
+    )
+
+
+def calibrate(
+    ranker: Ranker, catalogue: Catalogue, log: EncodedLog, surfaces: tuple[str, ...]
+) -> Calibration:
+    """Fit the network's calibration on the validation pages of all surfaces, and set it.
+
+    `trial` is fitted on candidates never bought before, as it was trained.
+    """
+    pages = np.concatenate([log.pages_of("validation", surface) for surface in surfaces])
+    logits = score_pages(ranker, catalogue, log, pages)
+    rows = rows_of(log, pages)
+    labels, categories = log.labels[rows], log.categories[rows]
+    fresh = log.dense[rows, log.schema.feature_names.index("own_count")] == 0
+    fits = []
+    for index, name in enumerate(log.schema.objectives):
+        kept = fresh if name == "trial" else np.ones(rows.size, np.bool_)
+        column = slice(index, index + 1)
+        fits.append(
+            fit_calibration(
+                logits[kept, column],
+                labels[kept, column],
+                categories[kept],
+                len(log.schema.categories),
+            )
+        )
+    calibration = Calibration(
+        np.concatenate([fit.scale for fit in fits], axis=1),
+        np.concatenate([fit.bias for fit in fits], axis=1),
+    )
+    ranker.calibration.set(calibration.scale, calibration.bias)
+    return calibration
+
+
+def served_scores(
+    logits: np.ndarray, categories: np.ndarray, calibration: Calibration, weights: dict[str, float]
+) -> np.ndarray:
+    """Return the score the server gives: weighted probabilities, float64, shape (rows,)."""
+    probabilities = calibration.probabilities(logits, categories)
+    return probabilities @ np.array(list(weights.values()))
+
+
+def choose_weights(
+    ranker: Ranker,
+    catalogue: Catalogue,
+    log: EncodedLog,
+    calibration: Calibration,
+    surfaces: tuple[str, ...],
+) -> dict[str, dict[str, float]]:
+    """Return the objective weights of every surface of the schema, chosen on validation pages.
+
+    Purchase, trial or both: whichever ranks purchases best (NDCG@10); a surface without
+    pages takes purchase alone.
+    """
+    names = log.schema.objectives
+    alone = {name: float(name == names[0]) for name in names}
+    chosen = {surface: alone for surface in log.schema.surfaces}
+    for surface in surfaces:
+        pages = log.pages_of("validation", surface)
+        if pages.size == 0 or "trial" not in names:
+            continue
+        held = page_set(log, pages)
+        logits = score_pages(ranker, catalogue, log, pages)
+        gains = held.objective(names[0])
+        figures = {}
+        for share in _TRIAL_SHARES:
+            weights = alone | {names[0]: 1.0 - share, "trial": share}
+            scores = served_scores(logits, held.categories, calibration, weights)
+            figures[share] = float(np.nanmean(ndcg_at_k(gains, scores, held.offsets, 10)))
+        best = max(figures, key=lambda share: figures[share])
+        chosen[surface] = alone | {names[0]: 1.0 - best, "trial": best}
+    return chosen
