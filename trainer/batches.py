@@ -48,13 +48,36 @@ class Batch:
     queries: np.ndarray
 
 
-def make_batch(log: EncodedLog, pages: np.ndarray) -> Batch:
-    """Return the arrays of `pages`; every page keeps at least one (masked) event."""
+def rows_of(log: EncodedLog, pages: np.ndarray) -> np.ndarray:
+    """Return the row numbers of all candidates of `pages`, page after page."""
     starts, stops = log.offsets[pages], log.offsets[pages + 1]
-    sizes = stops - starts
+    return np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
+
+
+def make_batch(
+    log: EncodedLog,
+    pages: np.ndarray,
+    *,
+    most: int = 0,
+    random: np.random.Generator | None = None,
+) -> Batch:
+    """Return the arrays of `pages`; every page keeps at least one (masked) event.
+
+    Args:
+        log: The encoded log.
+        pages: Page numbers, shape (pages,).
+        most: Candidates a page keeps at most, positives first and then others at `random`;
+            0 keeps all.
+        random: Needed when `most` is given.
+    """
+    starts, stops = log.offsets[pages], log.offsets[pages + 1]
+    kept = [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
+    if most and random is not None:
+        kept = [_sample(rows, log.labels[rows, 0] > 0, most, random) for rows in kept]
+    flat = np.concatenate(kept)
+    sizes = np.array([rows.size for rows in kept])
     width, count = int(sizes.max()), pages.shape[0]
     inside = np.arange(width) < sizes[:, None]  # (pages, candidates)
-    flat = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
     raw = log.dense[flat]
     dense = np.zeros((count, width, raw.shape[1]), np.float32)
     dense[inside] = normalise(log.schema, raw)
@@ -89,6 +112,17 @@ def make_batch(log: EncodedLog, pages: np.ndarray) -> Batch:
         surface=log.selection.surfaces[pages].astype(np.int64),
         queries=log.prepared.page_queries[page_of_log].astype(np.int64),
     )
+
+
+def _sample(
+    rows: np.ndarray, positive: np.ndarray, most: int, random: np.random.Generator
+) -> np.ndarray:
+    """Return at most `most` of a page's rows in their order, every positive among them."""
+    if rows.size <= most:
+        return rows
+    keys = random.random(rows.size)
+    keys[positive] = -1.0
+    return rows[np.sort(np.argsort(keys, kind="stable")[:most])]
 
 
 def epoch_order(

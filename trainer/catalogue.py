@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from trainer.collaborative import fit_collaborative
 from trainer.counts import purchases_in_time
 from trainer.dataset import Prepared
 from trainer.encoded import SPLITS
+from trainer.errors import PreparedError
 from trainer.model.products import ProductSizes
 from trainer.words import read_tokenizer, read_word_vectors, text_vectors
 
@@ -65,10 +66,16 @@ def read_catalogue(prepared: Prepared) -> Catalogue:
 
     Category levels are named by their whole path, so that `cheese > sliced` and
     `ham > sliced` stay two nodes.
+
+    Raises:
+        PreparedError: When the log has no training pages, or none but training pages.
     """
     records = prepared.products()
     training = prepared.page_times[prepared.page_splits == SPLITS.index("train")]
     evaluated = prepared.page_times[prepared.page_splits != SPLITS.index("train")]
+    for what, times in (("training", training), ("validation or test", evaluated)):
+        if times.size == 0:
+            raise PreparedError(f"pages: got no {what} pages, want at least one")
     bought = np.zeros(prepared.size, np.bool_)
     bought[prepared.interaction_rows[prepared.interaction_times < evaluated.min()]] = True
     known = np.flatnonzero(bought)
@@ -108,6 +115,12 @@ def read_catalogue(prepared: Prepared) -> Catalogue:
         query_text=text_vectors([*prepared.queries, ""], words, encoder),
         category_text=np.vstack([categories.mean(axis=0), categories]),
     )
+
+
+def with_factors(catalogue: Catalogue, factors: Floats) -> Catalogue:
+    """Return the catalogue with ALS factors of another day, shape (products + 1, width)."""
+    present = (factors != 0).any(axis=1).astype(np.float32)
+    return replace(catalogue, factors=factors, factors_present=present)
 
 
 def _with_unknown(rows: np.ndarray) -> Rows:

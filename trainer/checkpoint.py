@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import paddle
 
+from trainer.errors import TrainingError
+
 CHECKPOINT = "checkpoint.pdparams"
 BEST = "best.pdparams"
 
@@ -60,13 +62,39 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, network: paddle.nn.Layer, optimiser: paddle.optimizer.Optimizer
 ) -> tuple[dict[str, np.ndarray], Progress] | None:
-    """Bring network and optimiser to the last checkpoint; None when there is none yet."""
+    """Bring network and optimiser to the last checkpoint; None when there is none yet.
+
+    Raises:
+        TrainingError: When the checkpoint is of another network.
+    """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
     state = paddle.load(str(path))
+    _check_names(set(state["network"]), set(network.state_dict()), path)
     network.set_state_dict(state["network"])
     optimiser.set_state_dict(state["optimiser"])
     step, best, best_step, since_best = state["progress"]
     average = {name: np.asarray(value) for name, value in state["average"].items()}
     return average, Progress(int(step), float(best), int(best_step), int(since_best))
+
+
+def load_weights(path: Path, network: paddle.nn.Layer) -> None:
+    """Set every parameter of `network` from a file of weights by name.
+
+    Raises:
+        TrainingError: When the file is of another network.
+    """
+    weights = paddle.load(str(path))
+    parameters = dict(network.named_parameters())
+    _check_names(set(weights), set(parameters), path)
+    for name, parameter in parameters.items():
+        parameter.set_value(np.asarray(weights[name]))
+
+
+def _check_names(got: set[str], want: set[str], path: Path) -> None:
+    if got != want:
+        raise TrainingError(
+            f"{path}: got weights of another network, which differs in "
+            f"{', '.join(sorted(got ^ want)[:5])}; want one of this code, or no file there"
+        )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from implicit.als import AlternatingLeastSquares
 from implicit.nearest_neighbours import CosineRecommender
+from implicit.utils import ParameterWarning
 from scipy.sparse import csr_matrix
 
 from rerank_server.contract.page import Floats, Rows
@@ -74,7 +76,10 @@ def _fit_neighbours(counts: csr_matrix, size: int) -> tuple[Rows, Floats]:
     seen = counts.copy()
     seen.data[:] = 1.0
     model = CosineRecommender(K=size + 1)  # one more, since a product is its own nearest
-    model.fit(seen, show_progress=False)
+    with warnings.catch_warnings():
+        # implicit transposes its input and then warns of the outcome's type
+        warnings.simplefilter("ignore", ParameterWarning)
+        model.fit(seen, show_progress=False)
     similarity = model.similarity.tocsr()
     products = similarity.shape[0]
     near = np.full((products + 1, size), -1, np.int32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from rerank_server.contract.errors import nearest
 from trainer.errors import ConfigError
+from trainer.features import SURFACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class TrainConfig:
         objectives: The heads that are trained, in output order.
         objective_weights: Share of each head in the loss.
         surfaces: Pages trained on; `discovery` is made from the search pages.
+        categories: Train and validate on pages of these categories alone; empty takes all.
         width: Of product, query and shopper vectors.
         hidden: Widths of the adapted layers.
         rank: Of the category adapters.
@@ -31,6 +35,8 @@ class TrainConfig:
         dropout: Share of hidden units.
         modality_dropout: Share of product modalities.
         pages_per_batch: Pages of one step.
+        candidates_per_page: Candidates of a training page at most, positives first and then
+            others at random; 0 takes all.
         epochs: Passes over the training pages at most.
         learning_rate: Peak of AdamW's, after warm-up; cosine from there to a twentieth.
         warmup_share: Share of all steps that the rate rises for.
@@ -40,7 +46,8 @@ class TrainConfig:
         average_decay: Of the moving average of weights that is evaluated and exported.
         evaluations_per_epoch: Evaluations on validation pages, each a checkpoint.
         patience: Evaluations without a better one before the run stops.
-        validation_pages: Pages per surface an evaluation takes at most.
+        validation_pages: Pages per surface an evaluation takes, evenly spread; up to twice as
+            many where the log does not divide evenly.
         refit_days: Days between fits of item-kNN and ALS.
         max_pages: Training pages per surface at most; 0 takes all.
     """
@@ -51,6 +58,7 @@ class TrainConfig:
     objectives: tuple[str, ...] = ("purchase", "trial", "discount")
     objective_weights: tuple[float, ...] = (1.0, 0.5, 0.2)
     surfaces: tuple[str, ...] = ("search", "discovery", "promotion")
+    categories: tuple[str, ...] = ()
     width: int = 64
     hidden: tuple[int, ...] = (128, 64)
     rank: int = 2
@@ -60,6 +68,7 @@ class TrainConfig:
     dropout: float = 0.1
     modality_dropout: float = 0.2
     pages_per_batch: int = 48
+    candidates_per_page: int = 64
     epochs: int = 3
     learning_rate: float = 1.5e-3
     warmup_share: float = 0.05
@@ -84,7 +93,9 @@ def read_config(path: Path) -> TrainConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"config: got no file {path}, want a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ConfigError(f"config {path}: got {error.strerror}, want a readable file") from error
+    except ValueError as error:  # broken TOML, or bytes that are no UTF-8
         raise ConfigError(f"config {path.name}: got {error}, want TOML") from error
     known = {item.name: item for item in fields(TrainConfig)}
     wrong = [
@@ -113,7 +124,7 @@ _ITEMS: dict[str, type] = {
 }
 
 
-def _typed(kind: Any, value: Any) -> Any:
+def _typed(kind: Any, value: Any) -> Any:  # noqa: ANN401  TOML holds any value
     """Return `value` as the field's type, or None when it is of another."""
     if kind in _ITEMS:
         item = _ITEMS[kind]
@@ -124,29 +135,80 @@ def _typed(kind: Any, value: Any) -> Any:
     return wanted(value) if _is(value, wanted) else None
 
 
-def _is(value: Any, kind: type) -> bool:
+def _is(value: object, kind: type) -> bool:
     if isinstance(value, bool):
         return False
     return isinstance(value, (int, float) if kind is float else kind)
 
 
+_MOST = sys.float_info.max
+# Name -> smallest and largest value; of a tuple, of each of its entries.
+_RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "objective_weights": (0, _MOST),
+    "width": (1, _MOST),
+    "hidden": (1, _MOST),
+    "rank": (1, _MOST),
+    "heads": (1, _MOST),
+    "page_layers": (0, _MOST),
+    "number_bins": (1, _MOST),
+    "pages_per_batch": (1, _MOST),
+    "epochs": (1, _MOST),
+    "warmup_share": (0, 1),
+    "weight_decay": (0, _MOST),
+    "pointwise_weight": (0, _MOST),
+    "evaluations_per_epoch": (1, _MOST),
+    "patience": (1, _MOST),
+    "validation_pages": (1, _MOST),
+    "refit_days": (1, _MOST),
+    "max_pages": (0, _MOST),
+    "candidates_per_page": (0, _MOST),
+}
+_SHARES = ("dropout", "modality_dropout", "average_decay")
+_LISTS = ("objectives", "surfaces", "hidden")
+
+
 def _contradictions(config: TrainConfig) -> list[str]:
-    """Return what no single key shows."""
-    wrong = []
+    """Return what is of the right type and still cannot be used."""
+    wrong = [f"{name}: got none, want at least one" for name in _LISTS if not getattr(config, name)]
+    for name, (low, high) in _RANGES.items():
+        value = getattr(config, name)
+        entries = value if isinstance(value, tuple) else (value,)
+        want = f"at least {low}" if high == _MOST else f"{low} to {high}"
+        wrong += [
+            f"{name}: got {entry}, want {want}" for entry in entries if not low <= entry <= high
+        ]
+    for name in _SHARES:
+        if not 0 <= getattr(config, name) < 1:
+            wrong.append(f"{name}: got {getattr(config, name)}, want 0 to less than 1")
+    if not 0 < config.learning_rate < math.inf:
+        wrong.append(f"learning_rate: got {config.learning_rate}, want a number above 0")
+    if not math.isfinite(config.category_power):
+        wrong.append(f"category_power: got {config.category_power}, want a finite number")
     if len(config.objectives) != len(config.objective_weights):
         wrong.append(
             f"objective_weights: got {len(config.objective_weights)}, want one for each of the "
             f"{len(config.objectives)} objectives"
         )
+    wrong += [
+        f"surfaces: got {name!r}, want some of {', '.join(SURFACES)}{nearest(name, SURFACES)}"
+        for name in config.surfaces
+        if name not in SURFACES
+    ]
+    for name in ("objectives", "surfaces"):
+        entries = getattr(config, name)
+        if len(set(entries)) != len(entries):
+            wrong.append(f"{name}: got {', '.join(entries)}, want each once")
+    return wrong or _widths(config)
+
+
+def _widths(config: TrainConfig) -> list[str]:
+    wrong = []
+    if not config.name.strip(".") or Path(config.name).name != config.name:
+        wrong.append(f"name: got {config.name!r}, want a name that a folder can have")
     if config.width % config.heads or config.hidden[-1] % config.heads:
         wrong.append(
             f"heads: got {config.heads}, want a divisor of width {config.width} and of the last "
             f"hidden width {config.hidden[-1]}"
         )
-    for name in ("pages_per_batch", "epochs", "evaluations_per_epoch", "width", "rank"):
-        if getattr(config, name) < 1:
-            wrong.append(f"{name}: got {getattr(config, name)}, want at least 1")
-    for name in ("dropout", "modality_dropout", "average_decay"):
-        if not 0 <= getattr(config, name) < 1:
-            wrong.append(f"{name}: got {getattr(config, name)}, want 0 to less than 1")
     return wrong

@@ -79,9 +79,7 @@ class RollingStats:
     costs time linear in its rows, and memory holds one value per product and window.
     """
 
-    def __init__(
-        self, purchases: Purchases, products: int, leaves: npt.NDArray[np.int32]
-    ) -> None:
+    def __init__(self, purchases: Purchases, products: int, leaves: npt.NDArray[np.int32]) -> None:
         """Start before the first purchase; `leaves` is the leaf row of each product."""
         self._purchases = purchases
         self._products = products
@@ -99,9 +97,14 @@ class RollingStats:
     def advance(self, day: int) -> None:
         """Move to `day`: count all purchases of whole days before it.
 
+        Before the first advance the present day is that of the first purchase; an earlier day
+        than that is one on which nothing is known.
+
         Raises:
             ValueError: When `day` lies before the present one.
         """
+        if day < self.day and self._nothing_counted():
+            self.day = day
         if day < self.day:
             raise ValueError(f"day: got {day}, want at least {self.day}")
         while self.day < day:
@@ -109,6 +112,9 @@ class RollingStats:
             self.day += 1
             for window in SALES_WINDOWS_DAYS:
                 self._add(self._slice(self.day - window - 1), -1.0, window)
+
+    def _nothing_counted(self) -> bool:
+        return bool(np.isnan(self._first_day).all())
 
     def _slice(self, day: int) -> slice:
         start, stop = np.searchsorted(self._purchases.days, [day, day + 1])
@@ -147,7 +153,7 @@ class RollingStats:
             sales_quarter, sales_month = self._sums[_LONGEST], self._sums[28]
             repeat = np.where(sales_quarter > 0, self._repeats / sales_quarter, np.nan)
             discount = np.where(sales_month > 0, self._discounts / sales_month, np.nan)
-            price = np.where(self._priced > 0.5, self._prices / self._priced, self._last_price)
+            price = np.where(self._priced > 0, self._prices / self._priced, self._last_price)
             log_price = np.log(np.maximum(price, 0.01))
         age = np.log1p(self.day - self._first_day)
         known = np.isfinite(log_price)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from rerank_server import contract
+from rerank_server.contract.atomic import atomic_folder
+from rerank_server.contract.errors import nearest
 from rerank_server.contract.page import SECONDS_PER_DAY
 from rerank_server.contract.schema import Schema, schema_from_json, schema_to_json
 from trainer.dataset import Prepared
+from trainer.errors import ConfigError
 from trainer.features import (
     ENCODING_VERSION,
     PageSelection,
@@ -72,6 +74,23 @@ class EncodedLog:
         return np.flatnonzero(wanted)
 
 
+def with_objectives(log: EncodedLog, names: tuple[str, ...]) -> EncodedLog:
+    """Return the log with the labels of these objectives only, in this order.
+
+    Raises:
+        ConfigError: When the log does not have one of them.
+    """
+    known = log.schema.objectives
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"objectives: got {name!r}, want some of the log's: {', '.join(known)}"
+                f"{nearest(name, known)}"
+            )
+    columns = [known.index(name) for name in names]
+    return replace(log, schema=replace(log.schema, objectives=names), labels=log.labels[:, columns])
+
+
 def cutoff_days(prepared: Prepared, every: int) -> list[int]:
     """Return the days of the collaborative fits: the first page's, then each `every` days."""
     days = prepared.page_times // SECONDS_PER_DAY
@@ -93,26 +112,38 @@ def encode(
     ).hexdigest()[:16]
     folder = cache / f"encoded-{key}"
     if not folder.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f"unfinished-{key}-", dir=cache))
-        try:
+        with atomic_folder(folder) as unfinished:
             _write(prepared, surfaces, refit_days, unfinished)
-            os.replace(unfinished, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     return read_encoded(prepared, folder)
 
 
-def _code_hash() -> str:
-    """Hash the sources that decide what a feature is, so that no stale feature is reused."""
-    import rerank_server.contract as contract  # noqa: PLC0415  only its folder is wanted
+# The modules of the contract that decide what a feature is, and those of the trainer.
+_CONTRACT_SOURCES = (
+    "collaborative",
+    "feature_list",
+    "features",
+    "history",
+    "keyed",
+    "page",
+    "schema",
+)
+_TRAINER_SOURCES = ("collaborative", "counts", "features")
 
-    sources = sorted(Path(contract.__path__[0]).glob("*.py"))
-    sources += [Path(__file__).with_name(f"{name}.py") for name in ("counts", "collaborative")]
+
+def _code_hash() -> str:
+    """Hash the code that decides what a feature is, so that no stale feature is reused.
+
+    Comments and layout do not count.
+    """
+    folders = {
+        Path(contract.__path__[0]): _CONTRACT_SOURCES,
+        Path(__file__).parent: _TRAINER_SOURCES,
+    }
     digest = hashlib.sha256()
-    for source in sources:
-        if source.name not in {"bundle.py", "text.py", "errors.py"}:
-            digest.update(source.read_bytes())
+    for folder, names in folders.items():
+        for name in names:
+            source = (folder / f"{name}.py").read_text(encoding="utf-8")
+            digest.update(ast.dump(ast.parse(source)).encode())
     return digest.hexdigest()
 
 

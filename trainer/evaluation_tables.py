@@ -17,7 +17,8 @@ def format_tables(evaluation: Evaluation) -> str:
         f"Intervals: 95 %, {evaluation.draws:,} paired bootstrap draws of shoppers, seed "
         f"{evaluation.seed}. Objective: {evaluation.objective}. NDCG@10 is over pages with a "
         "positive that retrieval reached; macro is the mean over categories; recall@10 marked * "
-        "is of the reached positives only."
+        "is of the reached positives only. An interval of a group of fewer than some 50 pages "
+        "is narrower than the truth."
     )
     return "\n\n".join(parts)
 
@@ -36,7 +37,9 @@ def proper_slices(result: TaskResult) -> list[str]:
 def describe_counts(result: TaskResult) -> str:
     """Return what the figures of a task rest on, in one line."""
     recall = result.candidate_recall
-    reached = "candidate recall unknown" if math.isnan(recall) else f"candidate recall {figure(recall)}"
+    reached = (
+        "candidate recall unknown" if math.isnan(recall) else f"candidate recall {figure(recall)}"
+    )
     return (
         f"{result.scored_pages:,} of {result.pages:,} pages have a reached positive, "
         f"{result.shoppers:,} shoppers, {result.candidates_per_page:.1f} candidates a page, "
@@ -103,12 +106,12 @@ def _format_losses(result: TaskResult, network: str) -> str:
                 f"{network} does not beat {arm} overall: {bracketed(difference.all, signed=True)}"
             )
         lines += [
-            f"{network} loses to {arm} in {name}: "
+            f"{network} loses to {arm} in {name} ({result.category_pages[name]:,.0f} pages): "
             f"{bracketed(difference.by_category[name], signed=True)}"
             for name in difference.categories("loss")
         ]
         lines += [
-            f"{network} loses to {arm} on the slice {name}: "
+            f"{network} loses to {arm} on the slice {name} ({result.slice_pages[name]:,} pages): "
             f"{bracketed(difference.by_slice[name], signed=True)}"
             for name in proper_slices(result)
             if difference.by_slice[name].verdict == "loss"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-
 import multiprocessing
 import os
-
+import signal
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from rerank_server.contract.schema import Schema, SignalSpec
 from trainer.collaborative import CollaborativeFit, fit_collaborative
 from trainer.counts import PRODUCT_COLUMNS, Purchases, RollingStats, purchases_in_time
 from trainer.dataset import Prepared
+from trainer.errors import ConfigError
 
 ENCODING_VERSION = 1
 NEUTRAL_CATEGORY = "(any)"
@@ -145,7 +146,9 @@ def page_of(prepared: Prepared, page: int, surface: int, candidates: np.ndarray)
             rows=np.asarray(prepared.interaction_rows[part]),
             times=np.asarray(prepared.interaction_times[part]),
             kinds=np.zeros(part.stop - part.start, np.int8),
-            same_place=prepared.interaction_places[part] == prepared.page_places[page],
+            # two unknown places are not the same one
+            same_place=(prepared.interaction_places[part] == prepared.page_places[page])
+            & (prepared.page_places[page] >= 0),
             discounted=prepared.interaction_discounts[part] > 0,
         ),
     )
@@ -173,6 +176,9 @@ def select_pages(prepared: Prepared, surfaces: tuple[str, ...]) -> PageSelection
 
     A discovery page keeps the candidates that the shopper never bought before, and is kept
     when one of them is a positive and there is something to choose from.
+
+    Raises:
+        ConfigError: When the log has no page of one of the surfaces.
     """
     pages: list[int] = []
     kinds: list[int] = []
@@ -193,6 +199,12 @@ def select_pages(prepared: Prepared, surfaces: tuple[str, ...]) -> PageSelection
                 pages.append(page)
                 kinds.append(SURFACES.index("discovery"))
                 candidates.append(fresh)
+    for surface in surfaces:
+        if surface not in SURFACES or SURFACES.index(surface) not in kinds:
+            raise ConfigError(
+                f"surfaces: got {surface!r}, of which the log has no page, want some of those it "
+                f"has: {', '.join(sorted({SURFACES[kind] for kind in kinds} | set(names)))}"
+            )
     sizes = [part.size for part in candidates]
     return PageSelection(
         pages=np.array(pages, np.int64),
@@ -233,18 +245,17 @@ def encode_log(
         open_memmap(folder / f"{name}.npy", "w+", dtype, shape).flush()
     workers = len(os.sched_getaffinity(0))
     edges = np.searchsorted(offsets, np.linspace(0, offsets[-1], 8 * workers + 1))
-    jobs = [
-        _Job(folder, selection, int(a), int(b), schema)
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
-        if b > a
-    ]
+    jobs = [_Job(folder, selection, int(a), int(b), schema) for a, b in pairwise(edges) if b > a]
     context = multiprocessing.get_context("fork")  # the past is shared, not copied
-    with (
-        tqdm(total=count, desc="Encoding pages", unit="page") as bar,
-        context.Pool(workers, _share, (prepared, past)) as pool,
-    ):
+    with warnings.catch_warnings():
+        # the workers use none of the threads that other libraries keep in this process
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        pool = context.Pool(workers, _share, (prepared, past))
+    with tqdm(total=count, desc="Encoding pages", unit="page") as bar, pool:
         for done in pool.imap_unordered(_encode_stretch, jobs):
             bar.update(done)
+        pool.close()
+        pool.join()
 
 
 _shared: tuple[Prepared, PastTables] | None = None
@@ -252,11 +263,14 @@ _shared: tuple[Prepared, PastTables] | None = None
 
 def _share(prepared: Prepared, past: PastTables) -> None:
     global _shared  # noqa: PLW0603  set once per worker process, by its initialiser
+    # Paddle, where it is imported, would print a trace when the pool ends a worker
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees Ctrl-C and ends its workers
     _shared = (prepared, past)
 
 
 def _encode_stretch(job: _Job) -> int:
-    assert _shared is not None  # noqa: S101  the pool's initialiser has run
+    assert _shared is not None  # the pool's initialiser has run
     prepared, past = _shared
     chosen = job.selection
     dense = np.load(job.folder / "dense.npy", mmap_mode="r+")

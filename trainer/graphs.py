@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import paddle
 from paddle import Tensor, nn
@@ -19,6 +24,9 @@ from rerank_server.contract.graph_inputs import (
 )
 from trainer.errors import ExportError
 from trainer.model.ranker import PageBatch, Ranker
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSET = 17
 
@@ -45,7 +53,10 @@ class ProductGraph(nn.Layer):
     ) -> Tensor:
         """Return vectors, shape (products, width)."""
         text = self._text(token_ids, token_mask)
-        return self._tower(text, category, levels, attributes, identity, factors, factors_present)
+        vectors: Tensor = self._tower(
+            text, category, levels, attributes, identity, factors, factors_present
+        )
+        return vectors
 
 
 class QueryGraph(nn.Layer):
@@ -59,7 +70,8 @@ class QueryGraph(nn.Layer):
 
     def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tensor:
         """Return vectors, shape (queries, width)."""
-        return self._tower(self._text(token_ids, token_mask))
+        vectors: Tensor = self._tower(self._text(token_ids, token_mask))
+        return vectors
 
 
 class ScorerGraph(nn.Layer):
@@ -71,7 +83,7 @@ class ScorerGraph(nn.Layer):
         self._scorer = ranker.scorer
         self._calibration = ranker.calibration
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917  the inputs of the graph
         self,
         query_vector: Tensor,
         surface: Tensor,
@@ -134,7 +146,9 @@ def export_graphs(ranker: Ranker, features: int, event_features: int) -> dict[st
     was_training = ranker.training
     ranker.eval()
     graphs = {
-        "product.onnx": _export(ProductGraph(ranker), product_specs, PRODUCT_INPUTS, VECTOR_OUTPUTS),
+        "product.onnx": _export(
+            ProductGraph(ranker), product_specs, PRODUCT_INPUTS, VECTOR_OUTPUTS
+        ),
         "query.onnx": _export(QueryGraph(ranker), tokens, QUERY_INPUTS, VECTOR_OUTPUTS),
         "scorer.onnx": _export(ScorerGraph(ranker), scorer_specs, SCORER_INPUTS, SCORER_OUTPUTS),
     }
@@ -150,22 +164,34 @@ def _export(
     import onnx  # noqa: PLC0415  heavy, and wanted by exports alone
     import paddle2onnx  # noqa: PLC0415
 
-    os.environ.setdefault("POLYGRAPHY_AUTOINSTALL_DEPS", "0")  # it would call pip by itself
     layer.eval()
-    with tempfile.TemporaryDirectory(prefix="crossrank-export-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="crossrank-export-") as folder,
+        output_captured(Path(folder) / "output.txt") as output,
+    ):
         prefix = str(Path(folder) / "graph")
         traced = paddle.jit.to_static(layer, input_spec=specs, full_graph=True)
-        paddle.jit.save(traced, prefix)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Tensor do not have 'place'", UserWarning)
+            paddle.jit.save(traced, prefix)
         path = Path(folder) / "graph.onnx"
-        paddle2onnx.export(
-            f"{prefix}.json",
-            f"{prefix}.pdiparams",
-            str(path),
-            opset_version=OPSET,
-            enable_onnx_checker=True,
-            verbose=False,
-        )
-        model = onnx.load(str(path))
+        try:
+            # no optimiser: onnxruntime folds constants itself when it loads a graph, and
+            # polygraphy would install what it misses with pip
+            paddle2onnx.export(
+                f"{prefix}.json",
+                f"{prefix}.pdiparams",
+                str(path),
+                opset_version=OPSET,
+                optimize_tool=None,
+            )
+            model = onnx.load(str(path))
+        except (RuntimeError, OSError, UnboundLocalError) as error:
+            # the converter prints what is wrong, and stumbles over the graph it did not make
+            raise ExportError(
+                f"{type(layer).__name__}: got no graph, want one; paddle2onnx said: "
+                f"{output.read_text(errors='replace')[-2000:]}"
+            ) from error
     names = [entry.name for entry in model.graph.input]
     if set(names) != set(inputs):
         raise ExportError(f"inputs of the graph: got {names}, want {list(inputs)}")
@@ -174,13 +200,32 @@ def _export(
             f"outputs of the graph: got {len(model.graph.output)}, want {len(outputs)}"
         )
     _rename_outputs(model, outputs)
+    _drop_unused_constants(model)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
-def _rename_outputs(model: object, outputs: tuple[str, ...]) -> None:
+@contextmanager
+def output_captured(path: Path) -> Iterator[Path]:
+    """Send what libraries print, in Python or below it, to `path` while the block runs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with path.open("w", buffering=1, encoding="utf-8", errors="replace") as file:
+        try:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            with redirect_stdout(file), redirect_stderr(file):
+                yield path
+        finally:
+            for descriptor, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, descriptor)
+                os.close(original)
+
+
+def _rename_outputs(model: onnx.ModelProto, outputs: tuple[str, ...]) -> None:
     """Give the outputs the names of the contract; the converter numbers them."""
-    graph = model.graph  # type: ignore[attr-defined]  # onnx has no usable types for protos
+    graph = model.graph
     new = {entry.name: name for entry, name in zip(graph.output, outputs, strict=True)}
     for entry in graph.output:
         entry.name = new[entry.name]
@@ -188,3 +233,12 @@ def _rename_outputs(model: object, outputs: tuple[str, ...]) -> None:
         for names in (node.input, node.output):
             for index, name in enumerate(names):
                 names[index] = new.get(name, name)
+
+
+def _drop_unused_constants(model: onnx.ModelProto) -> None:
+    """Drop constants that no node reads; onnxruntime warns of each."""
+    graph = model.graph
+    read = {name for node in graph.node for name in node.input}
+    read |= {entry.name for entry in graph.output}
+    for constant in [entry for entry in graph.initializer if entry.name not in read]:
+        graph.initializer.remove(constant)

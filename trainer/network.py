@@ -7,6 +7,7 @@ import paddle
 from paddle import Tensor
 
 from rerank_server.contract.features import SEQUENCE_FEATURES
+from rerank_server.contract.schema import normalise
 from trainer.batches import Batch, batches_in_order, make_batch
 from trainer.catalogue import Catalogue
 from trainer.config import TrainConfig
@@ -14,7 +15,6 @@ from trainer.encoded import EncodedLog
 from trainer.features import quantile_edges
 from trainer.model.ranker import PageBatch, Ranker, RankerSizes
 from trainer.words import read_word_vectors
-from rerank_server.contract.schema import normalise
 
 _EDGE_ROWS = 100_000
 
@@ -48,7 +48,10 @@ def _sample_rows(log: EncodedLog, pages: np.ndarray) -> np.ndarray:
     starts, stops = log.offsets[pages], log.offsets[pages + 1]
     step = max(int((stops - starts).sum()) // _EDGE_ROWS, 1)
     return np.concatenate(
-        [np.arange(a + page % step, b, step) for page, (a, b) in enumerate(zip(starts, stops, strict=True))]
+        [
+            np.arange(a + page % step, b, step)
+            for page, (a, b) in enumerate(zip(starts, stops, strict=True))
+        ]
     )
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from rerank_server.contract.bundle import Bundle
 from rerank_server.contract.page import SECONDS_PER_DAY
 from rerank_server.contract.products import ProductTable
 from trainer.calibration import Calibration
-from trainer.catalogue import Catalogue, read_catalogue
+from trainer.catalogue import Catalogue, read_catalogue, with_factors
 from trainer.collaborative import fit_collaborative
 from trainer.config import TrainConfig
 from trainer.counts import RollingStats, purchases_in_time
 from trainer.dataset import Prepared, read_prepared
-from trainer.encoded import SPLITS, EncodedLog, encode
+from trainer.encoded import SPLITS, EncodedLog, encode, with_objectives
 from trainer.evaluation import Evaluation, to_json
 from trainer.export import export_bundle
 from trainer.features import product_table
@@ -66,6 +66,7 @@ def prepare_and_encode(
 
 def run_training(config: TrainConfig, log: EncodedLog, work: Path, *, progress: bool) -> Run:
     """Train a network, or go on with or read back the run of the same configuration and data."""
+    log = with_objectives(log, config.objectives)
     with threadpool_limits(1, "blas"):
         catalogue = read_catalogue(log.prepared)
     key = hashlib.sha256(json.dumps([asdict(config), log.folder.name]).encode()).hexdigest()[:8]
@@ -108,11 +109,13 @@ def export_run(run: Run, evaluation: Evaluation | None, work: Path, day: int) ->
     table = table_at(prepared, day)
     # the tower was trained with the factors of the start of training and is served with those
     # of the day; turned onto each other they mean the same
-    catalogue = replace(run.catalogue, factors=table.factors)
-    figures = {
-        f"{task}_ndcg_at_10": result.arms[evaluation.network].metrics["ndcg_at_10"].mean
-        for task, result in (evaluation.tasks.items() if evaluation else ())
-    }
+    catalogue = with_factors(run.catalogue, table.factors)
+    figures: dict[str, float] = {}
+    if evaluation is not None:
+        figures = {
+            f"{task}_ndcg_at_10": result.arms[evaluation.network].metrics["ndcg_at_10"].mean
+            for task, result in evaluation.tasks.items()
+        }
     report = to_json(evaluation) if evaluation else {}
     bundle = export_bundle(
         work / "bundle",

@@ -145,18 +145,34 @@ def _task(name: str, result: TaskResult, evaluation: Evaluation) -> dict[str, An
     }
 
 
-def _verdicts(result: TaskResult, verdict: str) -> list[tuple[str, list[tuple[str, Interval]]]]:
-    """Return where the network has this verdict, per other ranking, the strongest first."""
+def _verdicts(
+    result: TaskResult, verdict: str
+) -> list[tuple[str, list[tuple[str, float, Interval]]]]:
+    """Return where the network has this verdict, per other ranking, the strongest first.
+
+    A place is its name, its number of pages and the difference there.
+    """
     listed = []
     strongest_first = sorted(
         result.differences.items(),
         key=lambda item: -result.arms[item[0]].metrics["ndcg_at_10"].mean,
     )
     for arm, difference in strongest_first:
-        places = [("all pages", difference.all), ("macro over categories", difference.macro)]
-        places += sorted(difference.by_category.items(), key=lambda item: -abs(item[1].mean))
-        places += [(f"slice: {name}", difference.by_slice[name]) for name in proper_slices(result)]
-        kept = [(place, value) for place, value in places if value.verdict == verdict]
+        places: list[tuple[str, float, Interval]] = [
+            ("all pages", result.scored_pages, difference.all)
+        ]
+        places += [("macro over categories", result.scored_pages, difference.macro)]
+        places += [
+            (name, result.category_pages[name], value)
+            for name, value in sorted(
+                difference.by_category.items(), key=lambda item: -abs(item[1].mean)
+            )
+        ]
+        places += [
+            (f"slice: {name}", result.slice_pages[name], difference.by_slice[name])
+            for name in proper_slices(result)
+        ]
+        kept = [place for place in places if place[2].verdict == verdict]
         if kept:
             listed.append((arm, kept))
     return listed

@@ -16,13 +16,11 @@ from trainer.catalogue import Catalogue
 FORMAT_VERSION = 1
 
 
-def write_snapshot(
-    folder: Path, catalogue: Catalogue, table: ProductTable, schema: Schema
-) -> None:
+def write_snapshot(folder: Path, catalogue: Catalogue, table: ProductTable, schema: Schema) -> None:
     """Write every product with its statistics, neighbours and factors; all of it or nothing.
 
     Category nodes are written by their whole path, the names under which the bundle's
-    vocabulary knows them.
+    vocabulary knows them; an unknown node is an empty name, so that the others keep their level.
     """
     columns = [column.name for column in schema.product_columns]
     levels = catalogue.vocabulary.levels
@@ -30,9 +28,8 @@ def write_snapshot(
         with (temporary / "products.jsonl").open("w", encoding="utf-8") as file:
             for row, record in enumerate(catalogue.records):
                 nodes = [
-                    levels[level][code - 1]
-                    for level, code in enumerate(catalogue.levels[row])
-                    if code > 0
+                    levels[level][code - 1] if code > 0 else ""
+                    for level, code in enumerate(catalogue.levels[row].tolist())
                 ]
                 line = {
                     "id": record["id"],

@@ -4,47 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from trainer.batches import rows_of
 from trainer.calibration import Calibration, fit_calibration
 from trainer.catalogue import Catalogue
 from trainer.encoded import EncodedLog
 from trainer.metrics import ndcg_at_k
 from trainer.model.ranker import Ranker
 from trainer.network import score_pages
-from trainer.pageset import PageSet
+from trainer.pageset import encoded_pages
 
 TASKS = {"Search": "search", "Discovery": "discovery", "Promotion": "promotion"}
 _TRIAL_SHARES = (0.0, 0.5, 1.0)
-
-
-def rows_of(log: EncodedLog, pages: np.ndarray) -> np.ndarray:
-    """Return the row numbers of all candidates of `pages`, page after page."""
-    starts, stops = log.offsets[pages], log.offsets[pages + 1]
-    return np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
-
-
-def page_set(log: EncodedLog, pages: np.ndarray) -> PageSet:
-    """Return `pages` of an encoded log as baselines and evaluation read them."""
-    rows = rows_of(log, pages)
-    of_log = log.selection.pages[pages]
-    sizes = np.diff(log.offsets)[pages]
-    # on a discovery page only what was never bought counts, and the log does not say how much
-    # of that retrieval missed
-    known = log.selection.surfaces[pages] != log.schema.surfaces.index("discovery")
-    return PageSet(
-        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        dense=log.dense[rows],
-        feature_names=log.schema.feature_names,
-        labels=log.labels[rows],
-        objectives=log.schema.objectives,
-        categories=log.categories[rows],
-        rows=log.rows[rows],
-        shopper=log.prepared.page_shoppers[of_log],
-        time=log.prepared.page_times[of_log],
-        surface=log.selection.surfaces[pages],
-        positives_total=np.where(known, log.prepared.page_positives_total[of_log], -1).astype(
-            np.int32
-        ),
-    )
 
 
 def calibrate(
@@ -84,7 +54,8 @@ def served_scores(
 ) -> np.ndarray:
     """Return the score the server gives: weighted probabilities, float64, shape (rows,)."""
     probabilities = calibration.probabilities(logits, categories)
-    return probabilities @ np.array(list(weights.values()))
+    scores: np.ndarray = probabilities @ np.array(list(weights.values()))
+    return scores
 
 
 def choose_weights(
@@ -101,12 +72,12 @@ def choose_weights(
     """
     names = log.schema.objectives
     alone = {name: float(name == names[0]) for name in names}
-    chosen = {surface: alone for surface in log.schema.surfaces}
+    chosen = dict.fromkeys(log.schema.surfaces, alone)
     for surface in surfaces:
         pages = log.pages_of("validation", surface)
         if pages.size == 0 or "trial" not in names:
             continue
-        held = page_set(log, pages)
+        held = encoded_pages(log, "validation", surface)
         logits = score_pages(ranker, catalogue, log, pages)
         gains = held.objective(names[0])
         figures = {}

@@ -5,23 +5,33 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import paddle
 from paddle import Tensor
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
-from tensorboard.compat.proto.event_pb2 import Event
 from tqdm import tqdm
 
-from trainer.batches import Batch, epoch_order, make_batch
+from rerank_server.contract.schema import index_of
+from trainer.atomic_text import write_text
+from trainer.batches import Batch, epoch_order, make_batch, rows_of
 from trainer.catalogue import Catalogue
-from trainer.checkpoint import BEST, Progress, load_checkpoint, save_atomically, save_checkpoint
+from trainer.checkpoint import (
+    BEST,
+    Progress,
+    load_checkpoint,
+    load_weights,
+    save_atomically,
+    save_checkpoint,
+)
 from trainer.config import TrainConfig
 from trainer.encoded import EncodedLog
-from trainer.errors import TrainingError
+from trainer.errors import ConfigError, TrainingError
 from trainer.losses import listwise_softmax_loss, pointwise_loss
 from trainer.metrics import ndcg_at_k
 from trainer.model.ranker import Ranker
@@ -55,62 +65,135 @@ def train(
     a run that was killed and resumed equals one that was not.
 
     Raises:
-        TrainingError: When a loss is not a number; names the batch.
+        ConfigError: When the log has other objectives.
+        TrainingError: When there is nothing to learn, or a loss is not a number; names the batch.
     """
     begun = time.monotonic()
+    check_pages(config, log)
     folder.mkdir(parents=True, exist_ok=True)
-    ranker = build_ranker(config, log, catalogue)
+    # an optimiser's state goes by the names of parameters, which Paddle numbers through the
+    # whole process; in here they start anew, so that a resumed run finds its own
+    with paddle.utils.unique_name.guard():
+        ranker = build_ranker(config, log, catalogue)
+        optimiser = paddle.optimizer.AdamW(
+            learning_rate=config.learning_rate,
+            parameters=ranker.parameters(),
+            weight_decay=config.weight_decay,
+            grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0),
+        )
+        loaded = load_checkpoint(folder, ranker, optimiser)
+        average, state = loaded or (_weights(ranker), Progress())
+        training = _Training(config, log, catalogue, folder, ranker, optimiser, average, state)
+        _take_steps(training, progress=progress)
+    load_weights(folder / BEST, ranker)
+    ranker.eval()
+    return TrainResult(ranker, state, time.monotonic() - begun)
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """Everything a step reads and changes."""
+
+    config: TrainConfig
+    log: EncodedLog
+    catalogue: Catalogue
+    folder: Path
+    ranker: Ranker
+    optimiser: paddle.optimizer.Optimizer
+    average: dict[str, np.ndarray]
+    state: Progress
+
+
+def _take_steps(training: _Training, *, progress: bool) -> None:
+    """Go on from the present state to the last step, or until patience is at its end."""
+    config, log, state = training.config, training.log, training.state
     pages = training_pages(config, log)
     steps_per_epoch = math.ceil(pages.size / config.pages_per_batch)
     total = steps_per_epoch * config.epochs
-    optimiser = paddle.optimizer.AdamW(
-        learning_rate=config.learning_rate,
-        parameters=ranker.parameters(),
-        weight_decay=config.weight_decay,
-        grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0),
-    )
-    loaded = load_checkpoint(folder, ranker, optimiser)
-    average, state = loaded or (_weights(ranker), Progress())
-    journal = _Journal(folder, state.step)
     every = max(steps_per_epoch // config.evaluations_per_epoch, 1)
-    bar = tqdm(total=total, initial=state.step, desc="Training", unit="step", disable=not progress)
     order: list[np.ndarray] = []
     order_epoch = -1
-    while state.step < total and state.since_best < config.patience:
-        epoch = state.step // steps_per_epoch
-        if epoch != order_epoch:
-            order = epoch_order(
-                log, pages, config.pages_per_batch, config.category_power, (config.seed, epoch)
+    with (
+        closing(_Journal(training.folder, state.step)) as journal,
+        tqdm(
+            total=total, initial=state.step, desc="Training", unit="step", disable=not progress
+        ) as bar,
+    ):
+        while state.step < total and state.since_best < config.patience:
+            epoch = state.step // steps_per_epoch
+            if epoch != order_epoch:
+                order = epoch_order(
+                    log, pages, config.pages_per_batch, config.category_power, (config.seed, epoch)
+                )
+                order_epoch = epoch
+            rate = learning_rate(config, state.step, total)
+            values = _take_step(training, order[state.step % steps_per_epoch], rate)
+            bar.update()
+            bar.set_postfix(loss=f"{values['loss']:.4f}", best=f"{state.best:.4f}", refresh=False)
+            journal.write(state.step, {**values, "learning_rate": rate})
+            if state.step % every == 0 or state.step == total:
+                figures = validate(
+                    config, training.ranker, training.average, training.catalogue, log
+                )
+                _judge(training, figures["validation_ndcg_at_10"])
+                journal.write(state.step, figures)
+                journal.flush()
+                save_checkpoint(
+                    training.folder, training.ranker, training.optimiser, training.average, state
+                )
+
+
+def _take_step(training: _Training, pages: np.ndarray, rate: float) -> dict[str, float]:
+    """Batch, forward, loss, backward, step; return the losses."""
+    config, ranker, state = training.config, training.ranker, training.state
+    paddle.seed(config.seed * 1_000_003 + state.step)
+    training.optimiser.set_lr(rate)
+    ranker.train()
+    batch = make_batch(
+        training.log,
+        pages,
+        most=config.candidates_per_page,
+        random=np.random.default_rng((config.seed, state.step)),
+    )
+    logits = ranker.scorer(page_batch(ranker, training.catalogue, batch))
+    losses = batch_losses(config, logits, batch)
+    losses["loss"].backward()
+    values = {name: float(value) for name, value in losses.items()}
+    if not all(math.isfinite(value) for value in values.values()):
+        raise TrainingError(_describe(values, batch, training))
+    training.optimiser.step()
+    training.optimiser.clear_grad()
+    state.step += 1
+    _move_average(training.average, ranker, config.average_decay, state.step)
+    return values
+
+
+def check_pages(config: TrainConfig, log: EncodedLog) -> None:
+    """Refuse a log that cannot train what the configuration names.
+
+    Raises:
+        ConfigError: When the log's objectives are others.
+        TrainingError: When there is nothing to train on or to evaluate.
+    """
+    known = log.schema.objectives
+    if known[: len(config.objectives)] != config.objectives:
+        raise ConfigError(
+            f"objectives: got {', '.join(config.objectives)}, want the log's first in their "
+            f"order: {', '.join(known)}"
+        )
+    evaluated = [
+        _of_categories(config, log, log.pages_of("validation", s)) for s in config.surfaces
+    ]
+    for what, pages in (
+        ("training", training_pages(config, log)),
+        ("validation", np.concatenate(evaluated)),
+    ):
+        rows = rows_of(log, pages)
+        if not log.labels[rows, 0].any():
+            raise TrainingError(
+                f"pages: got {pages.size} {what} pages of {', '.join(config.surfaces)}, none "
+                f"with a positive, want at least one"
             )
-            order_epoch = epoch
-        paddle.seed(config.seed * 1_000_003 + state.step)
-        optimiser.set_lr(learning_rate(config, state.step, total))
-        ranker.train()
-        batch = make_batch(log, order[state.step % steps_per_epoch])
-        losses = batch_losses(config, ranker.scorer(page_batch(ranker, catalogue, batch)), batch)
-        loss = losses["loss"]
-        loss.backward()
-        values = {name: float(value) for name, value in losses.items()}
-        if not math.isfinite(values["loss"]):
-            raise TrainingError(_describe(values, batch, log, state.step))
-        optimiser.step()
-        optimiser.clear_grad()
-        state.step += 1
-        _move_average(average, ranker, config.average_decay, state.step)
-        bar.update()
-        bar.set_postfix(loss=f"{values['loss']:.4f}", best=f"{state.best:.4f}", refresh=False)
-        journal.write(state.step, {**values, "learning_rate": optimiser.get_lr()})
-        if state.step % every == 0 or state.step == total:
-            figures = validate(config, ranker, average, catalogue, log)
-            _judge(state, figures["validation_ndcg_at_10"], folder, average)
-            journal.write(state.step, figures)
-            journal.flush()
-            save_checkpoint(folder, ranker, optimiser, average, state)
-    bar.close()
-    journal.close()
-    ranker.set_state_dict(paddle.load(str(folder / BEST)))
-    ranker.eval()
-    return TrainResult(ranker, state, time.monotonic() - begun)
 
 
 def training_pages(config: TrainConfig, log: EncodedLog) -> np.ndarray:
@@ -120,9 +203,17 @@ def training_pages(config: TrainConfig, log: EncodedLog) -> np.ndarray:
     """
     parts = []
     for surface in config.surfaces:
-        pages = log.pages_of("train", surface)
+        pages = _of_categories(config, log, log.pages_of("train", surface))
         parts.append(pages[-config.max_pages :] if config.max_pages else pages)
     return np.concatenate(parts)
+
+
+def _of_categories(config: TrainConfig, log: EncodedLog, pages: np.ndarray) -> np.ndarray:
+    """Keep the pages whose first candidate is of a category that the run is limited to."""
+    if not config.categories:
+        return pages
+    wanted = [index_of(name, log.schema.categories, "categories") for name in config.categories]
+    return pages[np.isin(log.categories[log.offsets[pages]], wanted)]
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:
@@ -168,15 +259,17 @@ def validate(
     _set_weights(ranker, average)
     figures: dict[str, float] = {}
     for surface in config.surfaces:
-        pages = log.pages_of("validation", surface)
+        pages = _of_categories(config, log, log.pages_of("validation", surface))
+        if pages.size == 0:
+            continue
         pages = pages[:: max(pages.size // config.validation_pages, 1)]
         scores = score_pages(ranker, catalogue, log, pages)
         sizes = np.diff(log.offsets)[pages]
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        rows = np.concatenate(
-            [np.arange(log.offsets[page], log.offsets[page + 1]) for page in pages]
-        )
+        rows = rows_of(log, pages)
         gains = log.labels[rows, 0].astype(np.float64)
+        if not gains.any():
+            continue
         ndcg = ndcg_at_k(gains, scores[:, 0].astype(np.float64), offsets, 10)
         figures[f"validation_{surface}_ndcg_at_10"] = float(np.nanmean(ndcg))
     _set_weights(ranker, kept)
@@ -184,10 +277,11 @@ def validate(
     return figures
 
 
-def _judge(state: Progress, figure: float, folder: Path, average: dict[str, np.ndarray]) -> None:
+def _judge(training: _Training, figure: float) -> None:
+    state = training.state
     if figure > state.best:
         state.best, state.best_step, state.since_best = figure, state.step, 0
-        save_atomically(average, folder / BEST)
+        save_atomically(training.average, training.folder / BEST)
     else:
         state.since_best += 1
 
@@ -201,9 +295,7 @@ def _set_weights(ranker: Ranker, weights: dict[str, np.ndarray]) -> None:
         value.set_value(weights[name])
 
 
-def _move_average(
-    average: dict[str, np.ndarray], ranker: Ranker, decay: float, step: int
-) -> None:
+def _move_average(average: dict[str, np.ndarray], ranker: Ranker, decay: float, step: int) -> None:
     """Move the average towards the weights; faster at first, when it has seen little."""
     keep = min(decay, (1 + step) / (10 + step))
     for name, value in ranker.named_parameters():
@@ -211,13 +303,22 @@ def _move_average(
         average[name] += (1 - keep) * value.numpy()
 
 
-def _describe(values: dict[str, float], batch: Batch, log: EncodedLog, step: int) -> str:
-    dense = np.isfinite(batch.dense).all(axis=(0, 1))
-    wrong = [name for name, fine in zip(log.schema.feature_names, dense, strict=True) if not fine]
+def _describe(values: dict[str, float], batch: Batch, training: _Training) -> str:
+    """Name the batch whose loss is not a number, and what in it is not finite."""
+    by_page = {name: getattr(batch, name) for name in ("dense", "labels", "sequence_features")}
+    wrong = []
+    for name, values_of_pages in by_page.items():
+        finite = np.isfinite(values_of_pages).all(axis=(1, 2))
+        if not finite.all():
+            wrong.append(f"{name} of pages {batch.pages[~finite].tolist()}")
+    for name in ("text", "factors"):
+        finite = np.isfinite(getattr(training.catalogue, name)[batch.products]).all(axis=1)
+        if not finite.all():
+            wrong.append(f"{name} of products {batch.products[~finite].tolist()}")
     return (
-        f"loss at step {step}: got {values}, want finite numbers; the batch held pages "
-        f"{batch.pages.tolist()} of {log.folder.name}; features that are not finite: "
-        f"{', '.join(wrong) or 'none'}; try a lower learning_rate if none is"
+        f"loss at step {training.state.step}: got {values}, want finite numbers; the batch held "
+        f"pages {batch.pages.tolist()} of {training.log.folder.name}; not finite in it: "
+        f"{', '.join(wrong) or 'nothing, so try a lower learning_rate'}"
     )
 
 
@@ -227,11 +328,13 @@ class _Journal:
     def __init__(self, folder: Path, step: int) -> None:
         """Open for appending after `step`; lines of later steps were lost work and go."""
         path = folder / LOG
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
         self._file = path.open("a", encoding="utf-8")
         self._events = EventFileWriter(str(folder / "tensorboard"))
+        # tells TensorBoard to forget what an earlier, killed run wrote of later steps
+        start = SessionLog(status=SessionLog.START)
+        self._events.add_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add one line and one event."""
@@ -250,3 +353,11 @@ class _Journal:
         """Flush and close."""
         self._file.close()
         self._events.close()
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a journal line; infinity for one that a kill has cut."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf

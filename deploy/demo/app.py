@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -26,7 +26,7 @@ from deploy.demo.errors import (
     UnknownShopperError,
 )
 from deploy.demo.page_view import PageFacts, page_json
-from deploy.demo.rerank_client import PageRanker, search_page
+from deploy.demo.rerank_client import PageRanker, RankedCandidates, search_page
 from deploy.demo.retrieval.retriever import CANDIDATES_LIMIT, Retrieved, Retriever
 from deploy.demo.shop import Shop, Shopper
 from deploy.demo.suggestions import Suggestions
@@ -65,7 +65,8 @@ def create_app(
         rerank_client: Puts a page in its new order.
         report_path: The trainer's HTML report; None where there is none.
     """
-    api = _Api(shop, retriever, rerank_client)
+    has_report = report_path is not None and report_path.is_file()
+    api = _Api(shop, retriever, rerank_client, has_report=has_report)
     return Starlette(
         routes=[
             Route("/", _file(STATIC / "index.html", PAGE_POLICY)),
@@ -82,10 +83,46 @@ def create_app(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A page as the browser asks for it.
+
+    Attributes:
+        surface: One of `SURFACES`.
+        shopper: Who sees it.
+        place: Where; the shopper's usual place unless given.
+        q: What was typed; empty on a slot.
+        category: Only on a slot.
+    """
+
+    surface: str
+    shopper: Shopper
+    place: str | None
+    q: str
+    category: str | None
+
+
+def _asked(request: Request, shop: Shop) -> _Asked:
+    given = _parameters(request, ("shopper", "place", "q", "surface", "category"))
+    surface = _surface(given.get("surface", "search"))
+    shopper = shop.shopper(given.get("shopper", ""))
+    searches = surface in ("search", "discovery")
+    return _Asked(
+        surface=surface,
+        shopper=shopper,
+        place=given.get("place") or shopper.place,
+        q=given.get("q", "") if searches else "",
+        category=(given.get("category") or None) if surface != "search" else None,
+    )
+
+
 class _Api:
     """The JSON side; every method is one route."""
 
-    def __init__(self, shop: Shop, retriever: Retriever, ranker: PageRanker) -> None:
+    def __init__(
+        self, shop: Shop, retriever: Retriever, ranker: PageRanker, *, has_report: bool
+    ) -> None:
+        self._has_report = has_report
         self._shop = shop
         self._retriever = retriever
         self._ranker = ranker
@@ -110,7 +147,7 @@ class _Api:
                     {"id": name, "title": category_title(name), "colour": index}
                     for index, name in enumerate(self._shop.prepared.categories)
                 ],
-                "promotions": bool(self._shop.promotions),
+                "has_report": self._has_report,
             }
         )
 
@@ -143,71 +180,52 @@ class _Api:
         )
 
     async def page(self, request: Request) -> Response:
-        names = ("shopper", "place", "q", "surface", "category")
-        given = _parameters(request, names)
-        surface = _surface(given.get("surface", "search"))
-        shopper = self._shop.shopper(given.get("shopper", ""))
-        place = given.get("place") or shopper.place
-        category = given.get("category") or None
-        query = given.get("q", "")
+        """One page in both orders; without candidates, the words that say so."""
+        asked = _asked(request, self._shop)
+        past = self._shop.past_products(asked.shopper.id)
+        own = self._shop.own_products(asked.shopper.id)
         began = perf_counter_ns()
-        past = self._shop.past_products(shopper.id)
-        retrieved = await run_in_threadpool(
-            self._retrieve, surface, query, category, place, shopper.id, past
-        )
+        retrieved = await run_in_threadpool(self._retrieve, asked, past, own)
         retrieval_us = (perf_counter_ns() - began) // 1_000
-        if not retrieved.ids:
-            raise PageNotFoundError(_nothing_found(surface, query))
-        ranked = await self._ranker.rerank(
-            search_page(
-                retrieved,
-                query=query if surface in ("search", "discovery") else "",
-                surface=surface,
-                category=category,
-                place=place,
-                time=self._shop.now,
-                history=self._shop.history(shopper.id),
-                explain=True,
+        shown: dict[str, Any] = {"candidates": [], "nothing": _nothing_found(asked)}
+        if retrieved.ids:
+            ranked = await self._rerank(retrieved, asked)
+            bought_next = self._shop.bought_next(asked.shopper.id)
+            shown = page_json(
+                self._shop, retrieved, ranked, PageFacts(past, bought_next, retrieval_us)
             )
-        )
-        facts = PageFacts(past, self._shop.bought_next(shopper.id), retrieval_us)
-        shown = page_json(self._shop, retrieved, ranked, facts)
-        shown["page"] = {
-            "shopper": _shopper_json(shopper),
-            "place": place,
-            "q": query,
-            "surface": surface,
-            "category": category,
-        }
+        shown["page"] = asdict(asked) | {"shopper": _shopper_json(asked.shopper)}
         return JSONResponse(shown)
 
-    def _retrieve(
-        self,
-        surface: str,
-        query: str,
-        category: str | None,
-        place: str | None,
-        shopper_id: str,
-        past: Collection[str],
-    ) -> Retrieved:
-        if surface == "discovery":
+    def _retrieve(self, asked: _Asked, past: Collection[str], own: Sequence[str]) -> Retrieved:
+        place = asked.place
+        if asked.surface == "discovery":
             # More than are shown, since those bought before go.
-            if query.strip():
-                found = self._retriever.search(query, place=place, limit=CANDIDATES_LIMIT, own=())
+            if asked.q:
+                found = self._retriever.search(asked.q, place=place, limit=CANDIDATES_LIMIT, own=())
             else:
                 found = self._retriever.slot(
-                    "home", category=category, place=place, limit=CANDIDATES_LIMIT, own=()
+                    "home", category=asked.category, place=place, limit=CANDIDATES_LIMIT, own=()
                 )
             return _without(found, past, CANDIDATES)
-        own = self._shop.own_products(shopper_id)
-        if surface == "search":
-            return self._retriever.search(query, place=place, limit=CANDIDATES, own=own)
+        if asked.surface == "search":
+            return self._retriever.search(asked.q, place=place, limit=CANDIDATES, own=own)
         return self._retriever.slot(
-            surface,
-            category=category if surface == "category" else None,
-            place=place,
-            limit=CANDIDATES,
-            own=own,
+            asked.surface, category=asked.category, place=place, limit=CANDIDATES, own=own
+        )
+
+    async def _rerank(self, retrieved: Retrieved, asked: _Asked) -> RankedCandidates:
+        return await self._ranker.rerank(
+            search_page(
+                retrieved,
+                query=asked.q,
+                surface=asked.surface,
+                category=asked.category,
+                place=asked.place,
+                time=self._shop.now,
+                history=self._shop.history(asked.shopper.id),
+                explain=True,
+            )
         )
 
 
@@ -272,10 +290,10 @@ def _without(retrieved: Retrieved, ids: Collection[str], limit: int) -> Retrieve
     )
 
 
-def _nothing_found(surface: str, query: str) -> str:
-    if query:
-        return f"search: got no products for {query[:60]!r}, want other words"
-    return f"{surface}: got no products here this week, want another slot or shopper"
+def _nothing_found(asked: _Asked) -> str:
+    if asked.q:
+        return f"search: got no products for {asked.q[:60]!r}, want other words"
+    return f"{asked.surface}: got no products here this week, want another slot or shopper"
 
 
 def _shopper_json(shopper: Shopper) -> dict[str, Any]:

@@ -63,3 +63,23 @@ class UnknownShopperError(ShopError):
 
 class PageNotFoundError(RerankError):
     """A page with nothing on it, or a file that is not there."""
+
+
+class DemoSettingsError(RerankError):
+    """A command line that the demo cannot follow."""
+
+
+class WorkFolderError(RerankError):
+    """A work folder that cannot be written, or that another demo is using."""
+
+
+class PortError(RerankError):
+    """A port that the page cannot be served on."""
+
+
+class RerankServerError(RerankError):
+    """The rerank server that the demo started does not serve."""
+
+
+class ReplayError(RerankError):
+    """A log without a search that could be replayed."""

@@ -13,18 +13,17 @@ import numpy as np
 
 from deploy.demo.errors import ShopError, UnknownShopperError
 from deploy.demo.promotions import PlacePromotions, read_promotions, week_of
-from deploy.demo.retrieval.catalogue import CatalogueProduct, PlaceRows, PlaceTable
+from deploy.demo.retrieval.catalogue import CatalogueProduct, PlaceTable
+from deploy.demo.sales import chain_sales, place_table
 from deploy.demo.titles import product_title
 from rerank_server.contract.errors import nearest
-from rerank_server.contract.page import SECONDS_PER_DAY, Floats, Rows
+from rerank_server.contract.page import SECONDS_PER_DAY, Rows
 from rerank_server.page import MAX_EVENTS, ShopperHistory
 from trainer.complete_journey import package_folder
-from trainer.counts import PRODUCT_COLUMNS, Purchases, RollingStats, purchases_in_time
 from trainer.dataset import Prepared, read_prepared
 
 WEEK = 7 * SECONDS_PER_DAY
 HALF_LIFE_DAYS = 60.0
-PLACE_WINDOWS_DAYS = (28, 91)
 TOP_CATEGORIES = 3
 
 
@@ -116,19 +115,13 @@ class Shop:
         self.records: list[dict[str, Any]] = prepared.products()
         self.row_of = {record["id"]: row for row, record in enumerate(self.records)}
         self._shopper_of = {name: index for index, name in enumerate(prepared.shoppers)}
-        purchases = purchases_in_time(
-            prepared.shopper_offsets,
-            prepared.interaction_rows,
-            prepared.interaction_times,
-            prepared.interaction_prices,
-            prepared.interaction_discounts,
-        )
-        if now // SECONDS_PER_DAY <= int(purchases.days[0]):
+        first_day = int(prepared.interaction_times.min()) // SECONDS_PER_DAY
+        if now // SECONDS_PER_DAY <= first_day:
             raise ShopError(
                 f"now: got {now}, want a time after the log's first day, "
-                f"{int(purchases.days[0]) * SECONDS_PER_DAY}"
+                f"{first_day * SECONDS_PER_DAY}"
             )
-        self._sales = _chain_sales(prepared, purchases, now)
+        self._sales = chain_sales(prepared, now)
 
     @classmethod
     def open(cls, prepared_path: Path, now: int) -> Self:
@@ -197,26 +190,7 @@ class Shop:
 
     def place_table(self) -> PlaceTable:
         """What each place sold in 28 and 91 days before `now`, and promotes in its week."""
-        counts = _place_sales(self.prepared, self.now)
-        products = len(self.records)
-        by_place = {}
-        for index, place in enumerate(self.prepared.places):
-            sold = [
-                (keys[part] % products, values[part])
-                for keys, values in counts
-                for part in [
-                    slice(*np.searchsorted(keys, [index * products, (index + 1) * products]))
-                ]
-            ]
-            promoted = self.promotions.get(place)
-            listed = [rows for rows, _ in sold] + ([promoted.rows] if promoted else [])
-            rows = np.unique(np.concatenate(listed)).astype(np.int32)
-            columns = [_spread(rows, *pair) for pair in sold]
-            codes = (promoted.display, promoted.mailer) if promoted else ()
-            columns += [_spread(rows, promoted.rows, code) for code in codes if promoted]
-            columns += [np.zeros(rows.shape, np.float32)] * (4 - len(columns))
-            by_place[place] = PlaceRows(rows, *columns)
-        return PlaceTable(by_place)
+        return place_table(self.prepared, self.now, self.promotions)
 
     # Shoppers
 
@@ -391,32 +365,3 @@ class Shop:
         start, end = self.prepared.shopper_offsets[index : index + 2].tolist()
         limit = self.now if before is None else before
         return start, int(np.searchsorted(self._times[start:end], limit))
-
-
-def _chain_sales(prepared: Prepared, purchases: Purchases, now: int) -> Floats:
-    """Purchases of each product in 28, 56 and 91 days before the day of `now`."""
-    stats = RollingStats(purchases, prepared.size, np.asarray(prepared.product_leaves))
-    stats.advance(now // SECONDS_PER_DAY)
-    names = [column.name for column in PRODUCT_COLUMNS]
-    wanted = [names.index(f"sales_{days}d") for days in (28, 56, 91)]
-    sales: Floats = stats.columns()[:-1, wanted]
-    return sales
-
-
-def _place_sales(prepared: Prepared, now: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Per window: ascending keys place * products + row, and purchases of each."""
-    today = now // SECONDS_PER_DAY
-    days = prepared.interaction_times // SECONDS_PER_DAY
-    keys = prepared.interaction_places.astype(np.int64) * prepared.size + prepared.interaction_rows
-    known = (prepared.interaction_places >= 0) & (days < today)
-    return [
-        np.unique(keys[known & (days >= today - window)], return_counts=True)
-        for window in PLACE_WINDOWS_DAYS
-    ]
-
-
-def _spread(rows: Rows, listed: np.ndarray, values: np.ndarray) -> Floats:
-    """`values` of the `listed` rows in the order of `rows`, which hold them all; 0 elsewhere."""
-    spread = np.zeros(rows.shape, np.float32)
-    spread[np.searchsorted(rows, listed)] = values
-    return spread

@@ -106,6 +106,8 @@ _SPELLED_OUT = {
     "wt": "weight",
     "xpctrnt": "expectorant",
 }
+# What the cut after 30 characters leaves of phrases that many products bear.
+_PHRASES = {"12/18&15pk can car": "12 to 18 cans", "carb incl": "carbonated"}
 _WORD = re.compile(r"[a-z]+")
 # The catalogue cuts a type after 30 characters; up to two letters say nothing.
 _CUT_AT = 30
@@ -124,11 +126,14 @@ def product_title(kind: str) -> str:
     Shorthand is spelled out, and what a 30-character cut left of a last word is dropped.
     """
     text = kind.strip()
+    for phrase, meaning in _PHRASES.items():
+        text = text.replace(phrase, meaning)
     if len(text) >= _CUT_AT - 1:
         text = _CUT_TAIL.sub("", text) or text
     text = _OPEN_BRACKET.sub("", text).replace(".", " ") or text
     text = _WORD.sub(lambda word: _SPELLED_OUT.get(word[0], word[0]), text)
     text = re.sub(r"\s*/\s*", " / ", text)
+    text = re.sub(r"\s*&\s*", " & ", text)
     text = re.sub(r"\s*:\s*", ": ", text)
     text = re.sub(r"\s+", " ", text).strip(" -/:,")
     return text[:1].upper() + text[1:]

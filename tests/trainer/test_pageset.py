@@ -1,12 +1,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.trainer.synthetic_pages import page_set, synthetic_pages
-from trainer.pageset import PageSetError
+from trainer.dataset import read_prepared
+from trainer.encoded import encode
+from trainer.pageset import PageSetError, encoded_pages
+from trainer.prepare import prepare
+
+# implicit warns of a conversion of its own (its `fit` hands a COO matrix to its `all_pairs_knn`)
+# and of BLAS threads, which cost nothing on so few rows.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Method expects CSR input"),
+    pytest.mark.filterwarnings("ignore:OpenBLAS is configured"),
+]
+
+TINY = Path(__file__).parent / "data" / "complete_journey_tiny"
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("log")
+    prepared = read_prepared(prepare(TINY / "log.toml", folder, progress=False))
+    return encode(prepared, ("search", "discovery", "promotion"), 56, folder / "encoded")
 
 
 def test_selecting_pages_keeps_their_rows_in_order():
@@ -75,3 +95,36 @@ def test_arrays_that_do_not_fit_are_refused():
         replace(pages, offsets=pages.offsets[[0, 2, 1, 3]])
     with pytest.raises(PageSetError, match="pages: got float64"):
         pages.select(np.zeros(3))  # type: ignore[arg-type]
+
+
+def test_pages_of_an_encoded_log_are_its_rows(log):
+    for surface in ("search", "promotion"):
+        pages = encoded_pages(log, "test", surface)
+        numbers = log.pages_of("test", surface)
+        assert pages.pages == numbers.size > 0
+        for page in (0, pages.pages - 1):
+            ours = slice(pages.offsets[page], pages.offsets[page + 1])
+            theirs = slice(log.offsets[numbers[page]], log.offsets[numbers[page] + 1])
+            np.testing.assert_array_equal(pages.dense[ours], log.dense[theirs])
+            np.testing.assert_array_equal(pages.labels[ours], log.labels[theirs])
+            np.testing.assert_array_equal(pages.rows[ours], log.rows[theirs])
+            in_log = log.selection.pages[numbers[page]]
+            assert pages.shopper[page] == log.prepared.page_shoppers[in_log]
+            assert pages.time[page] == log.prepared.page_times[in_log]
+        reached = pages.sums(pages.objective("purchase"))
+        assert (reached <= pages.positives_total).all()
+
+
+def test_discovery_pages_of_a_log_are_those_made_from_its_search_pages(log):
+    discovery = encoded_pages(log, "test", "discovery")
+    made = encoded_pages(log, "test", "search").discovery()
+    assert discovery.shopper.tolist() == made.shopper.tolist()
+    assert discovery.rows.tolist() == made.rows.tolist()
+    assert (discovery.positives_total == -1).all()
+
+
+def test_an_unknown_surface_or_split_is_refused(log):
+    with pytest.raises(PageSetError, match=r"surface: got 'serch', want .*nearest: search"):
+        encoded_pages(log, "test", "serch")
+    with pytest.raises(PageSetError, match="split: got 'tests', want one of train"):
+        encoded_pages(log, "tests", "search")

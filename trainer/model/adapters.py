@@ -73,4 +73,6 @@ class PlattCalibration(nn.Layer):
     def forward(self, logits: Tensor, categories: Tensor) -> Tensor:
         """Return probabilities, shape (pages, candidates, objectives)."""
         slope = functional.embedding(categories, self._slope)
-        return functional.sigmoid(slope * logits + functional.embedding(categories, self._intercept))
+        return functional.sigmoid(
+            slope * logits + functional.embedding(categories, self._intercept)
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import paddle
@@ -31,7 +32,7 @@ class RankerSizes:
         rank: Rank of the category adapters.
         heads: Attention heads.
         page_layers: Blocks of attention over the page; 0 leaves it out.
-        number_bins: Bins of the piecewise linear encoding of dense features; 0 leaves it out.
+        number_bins: Bins of the piecewise linear encoding of dense features.
         dropout: Share of hidden units dropped in training.
         modality_dropout: Share of product modalities dropped in training.
     """
@@ -112,7 +113,7 @@ class Scorer(nn.Layer):
         self._layers = nn.LayerList(
             [
                 LowRankAdapter(before, after, categories, sizes.rank)
-                for before, after in zip(widths[:-1], widths[1:], strict=True)
+                for before, after in pairwise(widths)
             ]
         )
         self._dropout = nn.Dropout(sizes.dropout)

@@ -1,6 +1,6 @@
 // The two lists: rows, the active row and its twin, and the animated move from one order to the other.
 
-import { byId, calm, element, hueOf } from "./dom.js";
+import { byId, calm, element } from "./dom.js";
 
 export const SHOWN_FIRST = 20;
 const SIDES = ["before", "after"];
@@ -61,6 +61,7 @@ export function playMove(from = new Map()) {
     const first = Math.min(from.get(node.dataset.id) ?? Number(node.dataset.retrievalRank), below);
     const shift = (first - position) * height;
     if (!shift) return null;
+    for (const running of node.getAnimations()) running.cancel();
     node.style.zIndex = shift > 0 ? 1 : 0;
     const move = node.animate(
       [{ transform: `translateY(${shift}px)`, opacity: first === below ? 0 : 1 }, { transform: "none", opacity: 1 }],
@@ -103,27 +104,24 @@ function row(candidate, side, position, page) {
   return element(
     "li",
     {
-      class: "row", role: "option", tabindex: -1, id: `${side}-${candidate.id}`, hue: hueOf(candidate.colour),
+      class: "row", role: "option", tabindex: -1, id: `${side}-${candidate.id}`, colour: candidate.colour,
       "data-id": candidate.id, "data-retrieval-rank": candidate.retrieval_rank, "aria-selected": "false",
       "aria-label": spoken(candidate, side, position, degraded),
     },
     element("span", { class: "rank" }, String(position + 1)),
-    element("span", { class: "title" }, candidate.title, candidate.size && element("span", {}, ` · ${candidate.size}`)),
     element(
-      "span", { class: "marks" },
+      "span", { class: "line" },
+      element("span", { class: "title" }, candidate.title, candidate.size && element("span", {}, ` · ${candidate.size}`)),
       candidate.bought_next && element("span", { class: "truth" }, "✓ bought this week"),
       side === "after" && !degraded && movement(candidate),
     ),
     element(
-      "span", { class: "meta" },
-      element("span", { class: "grow" }, candidate.category),
+      "span", { class: "line" },
+      element("span", { class: "category" }, candidate.category),
       candidate.brand && element("span", { class: "badge" }, candidate.brand),
       candidate.promoted && element("span", { class: "badge" }, "promoted"),
       element("span", { class: "maker" }, candidate.maker ? `maker ${candidate.maker}, ` : "", `no. ${candidate.id}`),
-    ),
-    element(
-      "span", { class: "habit" },
-      candidate.bought_before > 0 && ["bought before ", element("b", {}, `×${candidate.bought_before}`)],
+      candidate.bought_before > 0 && element("span", { class: "habit" }, element("span", {}, "bought "), "before ", element("b", {}, `×${candidate.bought_before}`)),
     ),
   );
 }

@@ -7,7 +7,7 @@ export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name === "hue") node.style.setProperty("--hue", value);
+    if (name === "colour") paint(node, value);
     else if (name === "on") for (const [kind, call] of Object.entries(value)) node.addEventListener(kind, call);
     else node.setAttribute(name, value === true ? "" : value);
   }
@@ -15,10 +15,13 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** A hue for each category index; neighbours lie the golden angle apart. */
-export const hueOf = (index) => (25 + index * 137.508) % 360;
+/** Gives a node the colour of a category: neighbours lie the golden angle apart, in three tones. */
+function paint(node, index) {
+  node.style.setProperty("--hue", (25 + index * 137.508) % 360);
+  node.style.setProperty("--tone", ((index % 3) - 1) * 0.1);
+}
 
-export const swatch = (index) => element("i", { class: "swatch", hue: hueOf(index), "aria-hidden": "true" });
+export const swatch = (index) => element("i", { class: "swatch", colour: index, "aria-hidden": "true" });
 
 export const plural = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 

@@ -29,6 +29,7 @@ async function start() {
     showNotice(error.message);
     return;
   }
+  byId("report").hidden = !shop.has_report;
   byId("category").replaceChildren(...shop.categories.map(({ id, title }) => element("option", { value: id }, title)));
   const given = new URLSearchParams(location.search);
   for (const name of Object.keys(asked)) asked[name] = given.get(name) ?? asked[name];
@@ -55,6 +56,10 @@ async function load(change = {}) {
   } catch (error) {
     if (error.name === "AbortError") return;
     showEmpty(error.message);
+    return;
+  }
+  if (!page.candidates.length) {
+    showEmpty(page.nothing);
     return;
   }
   limit = columns.SHOWN_FIRST;
@@ -107,7 +112,10 @@ function showAsked() {
     const isChosen = tab.dataset.surface === asked.surface;
     tab.setAttribute("aria-selected", String(isChosen));
     tab.tabIndex = isChosen ? 0 : -1;
-    if (isChosen) byId("columns").setAttribute("aria-labelledby", tab.id);
+    if (isChosen) {
+      byId("columns").setAttribute("aria-labelledby", tab.id);
+      byId("tabs").scrollLeft = tab.offsetLeft - byId("tabs").offsetLeft - 24;
+    }
   }
   byId("category").hidden = asked.surface !== "category";
   byId("category").value = asked.category;

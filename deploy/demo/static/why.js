@@ -16,6 +16,7 @@ const GROUPS = {
 };
 
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+const ago = (days) => (days ? `${plural(days, "day")} ago` : "today");
 const signed = (value) => `${value > 0 ? "+" : "−"}${Math.abs(value).toPrecision(2)}`;
 
 /** Shows the panel for one candidate. */
@@ -80,7 +81,7 @@ function numbers(candidate) {
   if (candidate.score !== null) rows.push(["Score", candidate.score.toPrecision(3)]);
   for (const [objective, share] of Object.entries(candidate.probabilities)) rows.push([`P(${objective})`, percent(share)]);
   rows.push(["First-stage score", candidate.retrieval_score.toFixed(2)]);
-  rows.push(["Bought before", candidate.bought_before ? `${plural(candidate.bought_before, "time")}, last ${plural(candidate.bought_days_ago, "day")} ago` : "never"]);
+  rows.push(["Bought before", candidate.bought_before ? `${plural(candidate.bought_before, "time")}, last ${ago(candidate.bought_days_ago)}` : "never"]);
   if (candidate.maker) rows.push(["Maker", `number ${candidate.maker}`]);
   rows.push(["Product id", candidate.id]);
   return rows;

@@ -1,0 +1,60 @@
+"""Says on the terminal which step of how many runs, and how long each took."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TextIO
+
+_INDENT = "      "
+
+
+class StepDisplay:
+    """Numbered steps, each with its lines and its time; written at once, also into a pipe."""
+
+    def __init__(self, total: int, out: TextIO | None = None) -> None:
+        """Count from 1 to `total` on `out`, standard output unless given."""
+        self._total = total
+        self._out = out or sys.stdout
+        self._number = 0
+        self._begun = monotonic()
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def bars(self) -> bool:
+        """Whether progress bars are of use: they are drawn on standard error."""
+        return sys.stderr.isatty()
+
+    @contextmanager
+    def step(self, name: str, doing: str) -> Iterator[None]:
+        """Announce a step and, when its block is done, say how long it took."""
+        self._number += 1
+        begun = monotonic()
+        self._write(f"[{self._number}/{self._total}] {name}: {doing}")
+        yield
+        self.seconds[name] = monotonic() - begun
+        self.say(f"done in {_duration(self.seconds[name])}")
+
+    def say(self, text: str) -> None:
+        """Write text under the running step."""
+        for line in text.splitlines():
+            self._write(f"{_INDENT}{line}".rstrip())
+
+    def show(self, text: str) -> None:
+        """Write a table from the left margin, with a blank line around it."""
+        self._write(f"\n{text}\n")
+
+    def total(self) -> str:
+        """The time since the display was made, in words."""
+        return _duration(monotonic() - self._begun)
+
+    def _write(self, line: str) -> None:
+        self._out.write(f"{line}\n")
+        self._out.flush()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

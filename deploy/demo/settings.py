@@ -1,0 +1,99 @@
+"""What the demo can be told on its command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.demo.errors import DemoSettingsError
+from trainer import config as trainer_config
+
+CONFIG = Path(trainer_config.__file__).parent / "configs" / "demo.toml"
+_LARGEST_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """How the demo runs.
+
+    Attributes:
+        work: Folder of everything that is written; a second call reuses what is there.
+        config: TOML file of the training run.
+        port: Port of the page on 127.0.0.1; 0 takes a free one.
+        elasticsearch: Address of the Elasticsearch that retrieves; None: the embedded index.
+        sample: Most searches that are replayed.
+        serve: Whether to serve the page at the end.
+    """
+
+    work: Path = Path("var/demo")
+    config: Path = CONFIG
+    port: int = 8080
+    elasticsearch: str | None = None
+    sample: int = 300
+    serve: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DemoSettingsError: When a setting is out of range.
+        """
+        if not 0 <= self.port <= _LARGEST_PORT:
+            raise DemoSettingsError(f"--port: got {self.port}, want 0 to {_LARGEST_PORT}")
+        if self.sample < 1:
+            raise DemoSettingsError(f"--sample: got {self.sample}, want 1 or more")
+
+
+def read_settings(arguments: Sequence[str] | None) -> DemoSettings:
+    """Read the command line; argparse ends the program on wrong usage.
+
+    Raises:
+        DemoSettingsError: When a setting is out of range.
+    """
+    default = DemoSettings()
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.demo",
+        description="Trains on the Complete Journey groceries, exports, serves, retrieves, reranks,"
+        " and shows the two orders side by side. A second call reuses what is done.",
+    )
+    parser.add_argument(
+        "--elasticsearch",
+        metavar="URL",
+        help="retrieve with a real Elasticsearch, such as http://localhost:9200",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=default.port,
+        help="port of the page, 0 for a free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=default.work,
+        help="folder of everything that is written (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-serve", action="store_true", help="end after the figures, without the page"
+    )
+    parser.add_argument(
+        "--sample",
+        type=int,
+        default=default.sample,
+        metavar="N",
+        help="most searches that are replayed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--config", type=Path, default=default.config, help="another run's TOML file"
+    )
+    given = parser.parse_args(arguments)
+    return DemoSettings(
+        work=given.work,
+        config=given.config,
+        port=given.port,
+        elasticsearch=given.elasticsearch,
+        sample=given.sample,
+        serve=not given.no_serve,
+    )

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import trainer
+from trainer.config import TrainConfig, read_config
+from trainer.errors import ConfigError
+from trainer.log_config import read_log_config
+
+CONFIGS = sorted((Path(trainer.__path__[0]) / "configs").glob("*.toml"))
+NEEDED = 'name = "run"\nlog = "log.toml"\n'
+
+
+def config_of(tmp_path, text) -> TrainConfig:
+    path = tmp_path / "run.toml"
+    path.write_text(NEEDED + text, encoding="utf-8")
+    return read_config(path)
+
+
+def refusal(tmp_path, text) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config_of(tmp_path, text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_committed_configuration_loads(path):
+    if path.stem.endswith("_log"):
+        read_log_config(path)
+    else:
+        config = read_config(path)
+        read_log_config(path.parent / config.log)
+
+
+def test_there_are_committed_configurations():
+    assert {"tiny", "complete_journey", "complete_journey_log"} <= {path.stem for path in CONFIGS}
+
+
+def test_values_take_the_declared_types(tmp_path):
+    config = config_of(tmp_path, "hidden = [32, 16]\ndropout = 0\nobjective_weights = [1, 2, 3]\n")
+    assert config.hidden == (32, 16)
+    assert isinstance(config.dropout, float)
+    assert config.objective_weights == (1.0, 2.0, 3.0)
+    assert config.log == "log.toml"
+
+
+def test_an_unknown_key_is_refused_and_the_nearest_is_named(tmp_path):
+    message = refusal(tmp_path, "learning_rat = 0.1\n")
+    assert "learning_rat: got an unknown key" in message
+    assert "(nearest: learning_rate)" in message
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('epoch = 1\nwidth = "64"\nseed = 1.5\nrank = true\n', encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    message = str(caught.value)
+    for part in (
+        "epoch: got an unknown key",
+        "name: got nothing",
+        "log: got nothing",
+        "width: got '64', want int",
+        "seed: got 1.5, want int",
+        "rank: got True, want int",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("hidden = 64", "hidden: got 64, want tuple"),
+        ('hidden = ["64"]', "hidden: got ['64']"),
+        ("surfaces = 'search'", "surfaces: got 'search'"),
+        ("hidden = []", "hidden: got none"),
+        ("surfaces = []", "surfaces: got none"),
+        ("heads = 0", "heads: got 0, want at least 1"),
+        ("heads = 3", "heads: got 3, want a divisor of width 64"),
+        ("hidden = [128, 30]", "the last hidden width 30"),
+        ("hidden = [0, 64]", "hidden: got 0, want at least 1"),
+        ("pages_per_batch = 0", "pages_per_batch: got 0"),
+        ("validation_pages = 0", "validation_pages: got 0"),
+        ("patience = 0", "patience: got 0"),
+        ("refit_days = 0", "refit_days: got 0"),
+        ("max_pages = -1", "max_pages: got -1"),
+        ("seed = -1", "seed: got -1, want 0 to"),
+        ("dropout = 1.0", "dropout: got 1.0, want 0 to less than 1"),
+        ("learning_rate = 0", "learning_rate: got 0.0, want a number above 0"),
+        ("learning_rate = nan", "learning_rate: got nan"),
+        ("weight_decay = inf", "weight_decay: got inf"),
+        ("category_power = nan", "category_power: got nan"),
+        ("objective_weights = [1.0]", "want one for each of the 3 objectives"),
+        ('objectives = ["purchase", "purchase", "trial"]', "want each once"),
+        ('surfaces = ["serch"]', "(nearest: search)"),
+    ],
+)
+def test_values_that_cannot_be_used_are_refused(tmp_path, text, part):
+    assert part in refusal(tmp_path, text + "\n")
+
+
+def test_a_name_that_leads_out_of_the_work_folder_is_refused(tmp_path):
+    for name in ("../run", "a/b", "..", ""):
+        path = tmp_path / "run.toml"
+        path.write_text(f'name = "{name}"\nlog = "log.toml"\n', encoding="utf-8")
+        with pytest.raises(ConfigError, match="want a name that a folder can have"):
+            read_config(path)
+
+
+def test_what_is_no_toml_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="got no file"):
+        read_config(tmp_path / "missing.toml")
+    with pytest.raises(ConfigError, match="want a readable file"):
+        read_config(tmp_path)
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"name = ")
+    with pytest.raises(ConfigError, match="want TOML"):
+        read_config(path)
+    path.write_bytes(b'name = "\xff"')
+    with pytest.raises(ConfigError, match="want TOML"):
+        read_config(path)
