@@ -77,10 +77,10 @@ generate:
 	  -I rerank_server/pb=proto/rerank/v1 \
 	  --python_out=$(PROTO_OUT) --grpc_python_out=$(PROTO_OUT) \
 	  --mypy_out=quiet:$(PROTO_OUT) --mypy_grpc_out=quiet:$(PROTO_OUT) \
-	  rerank_server/pb/rerank.proto
+	  rerank_server/pb/rerank.proto rerank_server/pb/admin.proto
 
 benchmark: $(STAMP) ## Train on all data and write tests/benchmarks/results
-	@$(PY) -m trainer benchmark $(ARGS)
+	@$(PY) -m trainer benchmark --readme README.md $(ARGS)
 
 wheel: $(STAMP) ## Build the wheel into dist/
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(PY) --out-dir dist && ls dist/*.whl

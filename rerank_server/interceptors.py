@@ -1,22 +1,29 @@
-"""Around every unary call: the one map from errors to gRPC statuses, and the access log."""
+"""Around every call: who may come in, the one map from errors to gRPC statuses, what is seen."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
-from time import perf_counter_ns
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import Message
 
+from rerank_server import tokens, tracing
 from rerank_server.contract.errors import PageError, RerankError
+from rerank_server.metrics import Metrics
+from rerank_server.observer import Observer
+from rerank_server.tokens import RateLimitError, TokenGate, UnauthenticatedError
 
 # The first entry that fits decides.
 STATUS_OF_ERROR: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (PageError, grpc.StatusCode.INVALID_ARGUMENT),
+    (UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
+    (RateLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (RerankError, grpc.StatusCode.INTERNAL),
 )
+_HEALTH_METHODS = "/grpc.health.v1.Health/"
 _INTERNAL_DETAIL = "internal error, see the server's log"
 _LOG = logging.getLogger(__name__)
 
@@ -49,7 +56,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 code = status_of(error)
                 if code is grpc.StatusCode.INTERNAL:
                     return await _abort_internal(context, method)
-                return await context.abort(code, str(error))
+                return await _abort(context, error)
             except grpc.aio.AbortError:
                 raise
             except Exception:  # noqa: BLE001 - the client gets a status, the log the rest
@@ -58,8 +65,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return _replace_behaviour(handler, answer)
 
 
-class AccessLogInterceptor(grpc.aio.ServerInterceptor):
-    """Writes one line per unary call: method, status, duration; no ids, no texts."""
+class ObservingInterceptor(grpc.aio.ServerInterceptor):
+    """Reports every unary call to the observer; streams pass untouched."""
+
+    def __init__(self, observer: Observer) -> None:
+        """Report to `observer`."""
+        self._observer = observer
 
     async def intercept_service(
         self,
@@ -72,33 +83,89 @@ class AccessLogInterceptor(grpc.aio.ServerInterceptor):
             return handler
         behaviour = cast("_Behaviour", handler.unary_unary)
         method = handler_call_details.method
+        traceparent = _header(handler_call_details, tracing.HEADER)
 
         async def answer(request: Message, context: _Context) -> Message:
-            start = perf_counter_ns()
-            degraded = False
-            try:
-                response = await behaviour(request, context)
-                degraded = getattr(response, "degraded", False)
-                return response
-            finally:
-                # 0, not a StatusCode, until one is set
-                code = getattr(context.code(), "name", "OK")
-                level = logging.DEBUG if code == "OK" and not degraded else logging.INFO
-                if _LOG.isEnabledFor(level):
-                    fields = {
-                        "method": method,
-                        "code": code,
-                        "degraded": degraded,
-                        "took_us": (perf_counter_ns() - start) // 1_000,
-                    }
-                    _LOG.log(level, "call", extra={"fields": fields})
+            with self._observer.watch(method, traceparent) as call:
+                call.request = request
+                try:
+                    call.response = await behaviour(request, context)
+                    return cast("Message", call.response)
+                finally:
+                    # 0, not a StatusCode, until one is set
+                    call.code = getattr(context.code(), "name", "OK")
 
         return _replace_behaviour(handler, answer)
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Lets calls in by bearer token, before their message is read; health checks need none."""
+
+    def __init__(self, gate: TokenGate, metrics: Metrics | None) -> None:
+        """Ask `gate`; count refusals in `metrics` unless they are off."""
+        self._gate = gate
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: _Continuation,
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler | None:
+        """Refuse the call, or let it in and count the candidates of its page."""
+        if handler_call_details.method.startswith(_HEALTH_METHODS):
+            return await continuation(handler_call_details)
+        try:
+            caller = self._gate.admit(_header(handler_call_details, tokens.HEADER))
+        except RerankError as error:
+            self._count(error)
+            return _refusal(error)
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None or caller.candidates is None:
+            return handler
+        behaviour = cast("_Behaviour", handler.unary_unary)
+
+        async def answer(request: Message, context: _Context) -> Message:
+            try:
+                caller.admit_candidates(len(getattr(request, "candidate_ids", ())))
+            except RerankError as error:
+                self._count(error)
+                raise
+            return await behaviour(request, context)
+
+        return _replace_behaviour(handler, answer)
+
+    def _count(self, error: RerankError) -> None:
+        if self._metrics is not None:
+            self._metrics.count_refused(status_of(error).name)
 
 
 def status_of(error: RerankError) -> grpc.StatusCode:
     """Return the gRPC status of an error."""
     return next(code for kind, code in STATUS_OF_ERROR if isinstance(error, kind))
+
+
+async def _abort(context: _Context, error: RerankError) -> NoReturn:
+    trailing: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, RateLimitError):  # clients of gRPC wait that long before a retry
+        trailing = (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1_000))),)
+    await context.abort(status_of(error), str(error), trailing)
+
+
+def _refusal(error: RerankError) -> _Handler:
+    """Return a handler that ends any call at once, its messages unread."""
+
+    async def refuse(requests: object, context: _Context) -> None:  # noqa: ARG001 - gRPC passes it
+        await _abort(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)  # type: ignore[arg-type]
+
+
+def _header(details: grpc.HandlerCallDetails, name: str) -> str | None:
+    """Return the text of a header of a call, by its name in lower case."""
+    for key, value in details.invocation_metadata or ():
+        if key == name:
+            return value if isinstance(value, str) else None
+    return None
 
 
 async def _abort_internal(context: _Context, method: str) -> NoReturn:

@@ -142,6 +142,7 @@ class DegradedReason(enum.Enum):
     DEADLINE = "deadline"
     SCORER_FAILED = "scorer_failed"
     SCORES_NOT_FINITE = "scores_not_finite"
+    OVERLOADED = "overloaded"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from rerank_server.contract.graph_inputs import Graph, query_inputs
 from rerank_server.contract.page import Floats
@@ -16,9 +16,8 @@ class QueryVectors:
     """Encodes queries with `query.onnx`; may be shared by threads."""
 
     def __init__(self, graph: Graph, text_encoder: TextEncoder) -> None:
-        self._graph = graph
-        self._text_encoder = text_encoder
-        self._cached = lru_cache(CACHED_QUERIES)(self._encode)
+        # no method of ours, whose cycle would keep the graph alive after its bundle is replaced
+        self._cached = lru_cache(CACHED_QUERIES)(partial(_encode, graph, text_encoder))
 
     def vector(self, query: str) -> Floats:
         """Return the vector of one query, shape (query width,); read-only, for it is shared.
@@ -28,11 +27,12 @@ class QueryVectors:
         """
         return self._cached(query)
 
-    def _encode(self, query: str) -> Floats:
-        inputs = query_inputs([query], self._text_encoder)
-        try:
-            vector: Floats = self._graph(inputs)["vectors"][0].copy()
-        except Exception as error:  # onnxruntime's errors share no base class
-            raise ScorerError(f"query.onnx: got {error}, want a vector") from error
-        vector.setflags(write=False)
-        return vector
+
+def _encode(graph: Graph, text_encoder: TextEncoder, query: str) -> Floats:
+    inputs = query_inputs([query], text_encoder)
+    try:
+        vector: Floats = graph(inputs)["vectors"][0].copy()
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise ScorerError(f"query.onnx: got {error}, want a vector") from error
+    vector.setflags(write=False)
+    return vector

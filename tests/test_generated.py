@@ -12,7 +12,11 @@ import pytest
 from rerank_server.pb import rerank_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATED = {"rerank_pb2.py", "rerank_pb2.pyi", "rerank_pb2_grpc.py", "rerank_pb2_grpc.pyi"}
+GENERATED = {
+    f"{proto}_{kind}"
+    for proto in ("admin", "rerank")
+    for kind in ("pb2.py", "pb2.pyi", "pb2_grpc.py", "pb2_grpc.pyi")
+}
 
 
 @pytest.fixture(scope="module")

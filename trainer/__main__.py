@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from rerank_server.contract.errors import RerankError
 from trainer.atomic_text import write_text
 from trainer.config import TrainConfig, read_config
 from trainer.evaluation import Evaluation, evaluation_from_json, to_json
+from trainer.kernels import prefer_fast_kernels
 
 if TYPE_CHECKING:
     from trainer.pipeline import Run
@@ -27,6 +29,7 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 an error it names, 2 wrong usage."""
     options = _parser().parse_args(arguments)
+    prefer_fast_kernels(os.environ)
     try:
         return int(options.command(options))
     except RerankError as error:
@@ -89,6 +92,9 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
         help="settings that LightGBM tries on each task (default: %(default)s)",
     )
     parser.add_argument(
+        "--readme", type=Path, help="Markdown file whose table is replaced by the results"
+    )
+    parser.add_argument(
         "--pooled-only",
         action="store_true",
         help="leave out the networks and trees of single categories",
@@ -145,13 +151,14 @@ def _export(options: argparse.Namespace) -> int:
 def _benchmark(options: argparse.Namespace) -> int:
     from trainer.benchmark import BenchmarkBudget, run_benchmark  # noqa: PLC0415
     from trainer.evaluation_tables import format_tables  # noqa: PLC0415
+    from trainer.results_table import write_into_readme  # noqa: PLC0415
 
     budget = BenchmarkBudget(options.seeds, options.trials, not options.pooled_only)
-    print(
-        format_tables(
-            run_benchmark(options.config, options.work, options.out, budget, progress=True)
-        )
-    )
+    evaluation = run_benchmark(options.config, options.work, options.out, budget, progress=True)
+    print(format_tables(evaluation))
+    if options.readme is not None:
+        results = options.out / f"{read_config(options.config).name}.json"
+        write_into_readme(options.readme, results)
     return 0
 
 

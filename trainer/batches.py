@@ -51,7 +51,8 @@ class Batch:
 def rows_of(log: EncodedLog, pages: np.ndarray) -> np.ndarray:
     """Return the row numbers of all candidates of `pages`, page after page."""
     starts, stops = log.offsets[pages], log.offsets[pages + 1]
-    return np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
+    parts = [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def make_batch(

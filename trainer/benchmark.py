@@ -20,16 +20,17 @@ from trainer.config import TrainConfig, read_config
 from trainer.encoded import EncodedLog
 from trainer.evaluate import evaluate
 from trainer.evaluation import Evaluation, to_json
+from trainer.export import trainer_commit
 from trainer.gbdt import GbdtBudget, train_gbdt, train_single_category
 from trainer.network import score_pages
 from trainer.pageset import PageSet, encoded_pages
 from trainer.pipeline import Run, prepare_and_encode, run_training
 from trainer.report import describe_environment, read_training_log, write_report
-from trainer.export import trainer_commit
-from trainer.tasks import TASKS, served_scores
+from trainer.tasks import TASKS, best_weights, served_scores
 from trainer.train import LOG, training_pages
 
 NETWORK = "CrossRank"
+TREES = "LightGBM"
 _SINGLE_EPOCHS = 4  # a category's pages are few; more passes, stopped early
 
 
@@ -71,19 +72,19 @@ def run_benchmark(
     runs = [run_training(seeded, log, work, progress=progress) for seeded in seeds]
     kept = _Kept(runs[0].folder / "scores")
     scores: dict[str, dict[str, np.ndarray]] = {NETWORK: {}}
-    for task in page_sets:
+    for task in list(page_sets):
         surface = tasks[task]
         scores[NETWORK][task] = np.stack([_network_scores(run, log, surface) for run in runs])
         for name, ranking in BASELINES.items():
             scores.setdefault(name, {})[task] = ranking(page_sets[task])
         for name, values in _tree_scores(log, surface, page_sets[task], budget, kept).items():
             scores.setdefault(name, {})[task] = values
+    if "Promotion" in page_sets:
+        _add_never_bought(page_sets, scores, runs, log, budget, kept)
     if budget.single_category:
         for task, values in _single_networks(config, log, work, page_sets, progress).items():
             scores.setdefault("CrossRank, single category", {})[task] = values
-    evaluation = evaluate(
-        page_sets, scores, category_names=log.schema.categories, network=NETWORK
-    )
+    evaluation = evaluate(page_sets, scores, category_names=log.schema.categories, network=NETWORK)
     calibration = _calibration(runs[0], log, tasks)
     _write(config, config_path, runs, evaluation, calibration, budget, out)
     return evaluation
@@ -94,6 +95,50 @@ def _network_scores(run: Run, log: EncodedLog, surface: str) -> np.ndarray:
     logits = score_pages(run.ranker, run.catalogue, log, pages)
     categories = encoded_pages(log, "test", surface).categories
     return served_scores(logits, categories, run.calibration, run.objective_weights[surface])
+
+
+def _add_never_bought(
+    page_sets: dict[str, PageSet],
+    scores: dict[str, dict[str, np.ndarray]],
+    runs: list[Run],
+    log: EncodedLog,
+    budget: BenchmarkBudget,
+    kept: _Kept,
+) -> None:
+    """Add the task of promotion pages without what the shopper bought before.
+
+    Trees are trained anew on such pages; the network is the same, with the weights of its
+    heads chosen on such validation pages.
+    """
+    whole = page_sets["Promotion"]
+    flags, name = whole.discovery_rows(), "Promotion, never bought"
+    page_sets[name] = whole.discovery()
+    for ranking, by_task in scores.items():
+        if "Promotion" in by_task and ranking not in {NETWORK, TREES}:
+            by_task[name] = by_task["Promotion"][flags]
+    scores[NETWORK][name] = np.stack([_never_bought_scores(run, log)[flags] for run in runs])
+
+    def compute() -> dict[str, np.ndarray]:
+        train, held = (
+            encoded_pages(log, split, "promotion").discovery() for split in ("train", "validation")
+        )
+        spend = GbdtBudget(trials=budget.trials, threads=len(os.sched_getaffinity(0)))
+        return {TREES: train_gbdt(train, held, log.schema.objectives[0], spend)(page_sets[name])}
+
+    trees = kept.get(f"trees-never-bought-{budget.trials}", compute)
+    scores[TREES][name] = trees[TREES]
+
+
+def _never_bought_scores(run: Run, log: EncodedLog) -> np.ndarray:
+    """Return scores of the test promotion pages with weights chosen for never-bought products."""
+    held = encoded_pages(log, "validation", "promotion")
+    flags = held.discovery_rows()
+    pages = log.pages_of("validation", "promotion")
+    logits = score_pages(run.ranker, run.catalogue, log, pages)[flags]
+    weights = best_weights(logits, held.discovery(), run.calibration)
+    test = encoded_pages(log, "test", "promotion")
+    logits = score_pages(run.ranker, run.catalogue, log, log.pages_of("test", "promotion"))
+    return served_scores(logits, test.categories, run.calibration, weights)
 
 
 class _Kept:
@@ -121,11 +166,14 @@ def _tree_scores(
     """Return LightGBM's scores: over all categories, and one model per category."""
 
     def compute() -> dict[str, np.ndarray]:
-        train, held = encoded_pages(log, "train", surface), encoded_pages(log, "validation", surface)
+        train, held = (
+            encoded_pages(log, "train", surface),
+            encoded_pages(log, "validation", surface),
+        )
         spend = GbdtBudget(trials=budget.trials, threads=len(os.sched_getaffinity(0)))
         objective = log.schema.objectives[0]
         pooled = train_gbdt(train, held, objective, spend)
-        found = {"LightGBM": pooled(test)}
+        found = {TREES: pooled(test)}
         if budget.single_category and surface != "promotion":  # its pages mix categories
             setting = pooled.best.parameters
             single = train_single_category(train, held, objective, spend, setting)

@@ -71,7 +71,7 @@ def load_checkpoint(
     if not path.exists():
         return None
     state = paddle.load(str(path))
-    _check_names(set(state["network"]), set(network.state_dict()), path)
+    _check_shapes(state["network"], network.state_dict(), path)
     network.set_state_dict(state["network"])
     optimiser.set_state_dict(state["optimiser"])
     step, best, best_step, since_best = state["progress"]
@@ -87,14 +87,16 @@ def load_weights(path: Path, network: paddle.nn.Layer) -> None:
     """
     weights = paddle.load(str(path))
     parameters = dict(network.named_parameters())
-    _check_names(set(weights), set(parameters), path)
+    _check_shapes(weights, parameters, path)
     for name, parameter in parameters.items():
         parameter.set_value(np.asarray(weights[name]))
 
 
-def _check_names(got: set[str], want: set[str], path: Path) -> None:
-    if got != want:
+def _check_shapes(got: dict[str, Any], want: dict[str, Any], path: Path) -> None:
+    shapes = [{(name, tuple(value.shape)) for name, value in side.items()} for side in (got, want)]
+    wrong = sorted({name for name, _ in shapes[0] ^ shapes[1]})
+    if wrong:
         raise TrainingError(
             f"{path}: got weights of another network, which differs in "
-            f"{', '.join(sorted(got ^ want)[:5])}; want one of this code, or no file there"
+            f"{', '.join(wrong[:5])}; want those of this one, or no file there"
         )

@@ -11,7 +11,7 @@ from trainer.encoded import EncodedLog
 from trainer.metrics import ndcg_at_k
 from trainer.model.ranker import Ranker
 from trainer.network import score_pages
-from trainer.pageset import encoded_pages
+from trainer.pageset import PageSet, encoded_pages
 
 TASKS = {"Search": "search", "Discovery": "discovery", "Promotion": "promotion"}
 _TRIAL_SHARES = (0.0, 0.5, 1.0)
@@ -79,12 +79,19 @@ def choose_weights(
             continue
         held = encoded_pages(log, "validation", surface)
         logits = score_pages(ranker, catalogue, log, pages)
-        gains = held.objective(names[0])
-        figures = {}
-        for share in _TRIAL_SHARES:
-            weights = alone | {names[0]: 1.0 - share, "trial": share}
-            scores = served_scores(logits, held.categories, calibration, weights)
-            figures[share] = float(np.nanmean(ndcg_at_k(gains, scores, held.offsets, 10)))
-        best = max(figures, key=lambda share: figures[share])
-        chosen[surface] = alone | {names[0]: 1.0 - best, "trial": best}
+        chosen[surface] = best_weights(logits, held, calibration)
     return chosen
+
+
+def best_weights(logits: np.ndarray, held: PageSet, calibration: Calibration) -> dict[str, float]:
+    """Return the weights of purchase and trial that rank the purchases of `held` best."""
+    names = held.objectives
+    alone = {name: float(name == names[0]) for name in names}
+    gains = held.objective(names[0])
+    figures = {}
+    for share in _TRIAL_SHARES:
+        weights = alone | {names[0]: 1.0 - share, "trial": share}
+        scores = served_scores(logits, held.categories, calibration, weights)
+        figures[share] = float(np.nanmean(ndcg_at_k(gains, scores, held.offsets, 10)))
+    best = max(figures, key=lambda share: figures[share])
+    return alone | {names[0]: 1.0 - best, "trial": best}

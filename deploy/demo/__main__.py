@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 from deploy.demo.children import Stopped, end_forks_with_this_process, stop_on_signals
 from deploy.demo.settings import DemoSettings, read_settings
 from rerank_server.contract.errors import RerankError
+from trainer.kernels import prefer_fast_kernels
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A signal that ends it gives 128 + its number, as in a shell.
     """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars are of no use in a file
+    prefer_fast_kernels(os.environ)
     stop_on_signals()
     end_forks_with_this_process()
     warnings.filterwarnings("ignore")  # of libraries; ours are errors in the tests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import uvicorn
 
 from deploy.demo.app import create_app
-from deploy.demo.children import RerankServerProcess
+from deploy.demo.children import RerankServerProcess, Stopped
 from deploy.demo.errors import PortError
 from deploy.demo.rerank_client import RerankClient
 from deploy.demo.retrieval.retriever import Retriever
@@ -78,7 +79,9 @@ def serve_page(
             finally:
                 watch.cancel()
 
-    asyncio.run(run())
+    with contextlib.suppress(Stopped):  # the way it is meant to end
+        asyncio.run(run())
+    announce("stopped; nothing is left running")
 
 
 async def _watch(

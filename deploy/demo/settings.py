@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import trainer
 from deploy.demo.errors import DemoSettingsError
-from trainer import config as trainer_config
 
-CONFIG = Path(trainer_config.__file__).parent / "configs" / "demo.toml"
+CONFIG = Path(trainer.__file__).parent / "configs" / "demo.toml"
 _LARGEST_PORT = 65_535
 
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import trainer
 from deploy.demo.errors import WorkFolderError
-from trainer import config as trainer_config
 from trainer.atomic_text import write_text
 
 # What data, pages, network and index take together, measured, and some to spare.
@@ -138,9 +138,9 @@ def opened_work_folder(path: Path) -> Iterator[WorkFolder]:
 
 def code_hash() -> str:
     """SHA-256 of the code that trains, evaluates and exports."""
-    trainer = Path(trainer_config.__file__).parent
-    contract = trainer.parent / "rerank_server" / "contract"
+    training = Path(trainer.__file__).parent
+    contract = training.parent / "rerank_server" / "contract"
     digest = hashlib.sha256()
-    for source in sorted([*trainer.rglob("*.py"), *contract.rglob("*.py")]):
+    for source in sorted([*training.rglob("*.py"), *contract.rglob("*.py")]):
         digest.update(source.read_bytes())
     return digest.hexdigest()

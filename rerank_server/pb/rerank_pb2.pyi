@@ -69,6 +69,8 @@ class _DegradedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degrad
     """The scorer failed."""
     DEGRADED_REASON_SCORES_NOT_FINITE: _DegradedReason.ValueType  # 3
     """The scorer gave a score that is not a finite number."""
+    DEGRADED_REASON_OVERLOADED: _DegradedReason.ValueType  # 4
+    """The server's queue was full."""
 
 class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
     """Why a page was answered in retrieval order."""
@@ -81,6 +83,8 @@ DEGRADED_REASON_SCORER_FAILED: DegradedReason.ValueType  # 2
 """The scorer failed."""
 DEGRADED_REASON_SCORES_NOT_FINITE: DegradedReason.ValueType  # 3
 """The scorer gave a score that is not a finite number."""
+DEGRADED_REASON_OVERLOADED: DegradedReason.ValueType  # 4
+"""The server's queue was full."""
 Global___DegradedReason: _TypeAlias = DegradedReason  # noqa: Y015
 
 @_typing.final
@@ -472,7 +476,7 @@ class Timings(_message.Message):
     POLICY_US_FIELD_NUMBER: _builtins.int
     TOTAL_US_FIELD_NUMBER: _builtins.int
     queue_us: _builtins.int
-    """Waiting for a free worker."""
+    """Waiting for its turn and for a free worker."""
     lookup_us: _builtins.int
     """Looking up the rows of candidates and events in the product store."""
     query_us: _builtins.int
@@ -562,6 +566,7 @@ class GetServerStatusResponse(_message.Message):
     SIGNALS_FIELD_NUMBER: _builtins.int
     EVENT_KINDS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
     """Content hash of the bundle, 64 hexadecimal digits."""
     bundle_created: _builtins.str
@@ -604,6 +609,10 @@ class GetServerStatusResponse(_message.Message):
     def figures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Figures of the model on the test split of its training data, by name."""
 
+    @_builtins.property
+    def candidate(self) -> Global___CandidateStatus:
+        """The bundle on trial beside this one. Absent when there is none."""
+
     def __init__(
         self,
         *,
@@ -622,11 +631,99 @@ class GetServerStatusResponse(_message.Message):
         signals: _abc.Iterable[_builtins.str] | None = ...,
         event_kinds: _abc.Iterable[_builtins.str] | None = ...,
         figures: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        candidate: Global___CandidateStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidate", b"_candidate", "candidate", b"candidate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_day", b"as_of_day", "bundle_created", b"bundle_created", "bundle_id", b"bundle_id", "categories", b"categories", "device", b"device", "event_kinds", b"event_kinds", "figures", b"figures", "objectives", b"objectives", "products", b"products", "provider", b"provider", "scorer_threads", b"scorer_threads", "server_version", b"server_version", "signals", b"signals", "surfaces", b"surfaces", "uptime_s", b"uptime_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate", b"_candidate", "as_of_day", b"as_of_day", "bundle_created", b"bundle_created", "bundle_id", b"bundle_id", "candidate", b"candidate", "categories", b"categories", "device", b"device", "event_kinds", b"event_kinds", "figures", b"figures", "objectives", b"objectives", "products", b"products", "provider", b"provider", "scorer_threads", b"scorer_threads", "server_version", b"server_version", "signals", b"signals", "surfaces", b"surfaces", "uptime_s", b"uptime_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__candidate: _TypeAlias = _typing.Literal["candidate"]  # noqa: Y015
+    _WhichOneofArgType__candidate: _TypeAlias = _typing.Literal["_candidate", b"_candidate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__candidate) -> _WhichOneofReturnType__candidate | None: ...
 
 Global___GetServerStatusResponse: _TypeAlias = GetServerStatusResponse  # noqa: Y015
+
+@_typing.final
+class CandidateStatus(_message.Message):
+    """A bundle that was loaded but does not answer every page yet, and what was seen of it since."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    CANARY_PERCENT_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    CANARY_PAGES_FIELD_NUMBER: _builtins.int
+    CANARY_DEGRADED_FIELD_NUMBER: _builtins.int
+    SHADOW_PAGES_FIELD_NUMBER: _builtins.int
+    SHADOW_DEGRADED_FIELD_NUMBER: _builtins.int
+    SHADOW_SKIPPED_FIELD_NUMBER: _builtins.int
+    RANK_AGREEMENT_FIELD_NUMBER: _builtins.int
+    SAME_FIRST_SHARE_FIELD_NUMBER: _builtins.int
+    CURRENT_P50_US_FIELD_NUMBER: _builtins.int
+    CURRENT_P99_US_FIELD_NUMBER: _builtins.int
+    CANDIDATE_P50_US_FIELD_NUMBER: _builtins.int
+    CANDIDATE_P99_US_FIELD_NUMBER: _builtins.int
+    bundle_id: _builtins.str
+    """Content hash of the bundle, 64 hexadecimal digits."""
+    canary_percent: _builtins.float
+    """Share of the shoppers whose pages it answers, 0 to 100."""
+    shadow: _builtins.bool
+    """Whether it also reranks the pages that it does not answer, for comparison only."""
+    canary_pages: _builtins.int
+    """Pages it answered."""
+    canary_degraded: _builtins.int
+    """Pages it answered in retrieval order."""
+    shadow_pages: _builtins.int
+    """Pages it reranked for comparison."""
+    shadow_degraded: _builtins.int
+    """Pages it could not rerank for comparison."""
+    shadow_skipped: _builtins.int
+    """Pages not compared because the one before was still being reranked."""
+    rank_agreement: _builtins.float
+    """Mean rank correlation (Spearman) of its order with the current bundle's on the pages
+    compared, -1 to 1. Absent before the first.
+    """
+    same_first_share: _builtins.float
+    """Share of the pages compared where both bundles put the same candidate first. Absent before
+    the first.
+    """
+    current_p50_us: _builtins.int
+    """Microseconds that the current bundle took for the newest pages compared, median."""
+    current_p99_us: _builtins.int
+    """The same, 99th percentile."""
+    candidate_p50_us: _builtins.int
+    """Microseconds that the bundle on trial took for the newest pages compared, median."""
+    candidate_p99_us: _builtins.int
+    """The same, 99th percentile."""
+    def __init__(
+        self,
+        *,
+        bundle_id: _builtins.str = ...,
+        canary_percent: _builtins.float = ...,
+        shadow: _builtins.bool = ...,
+        canary_pages: _builtins.int = ...,
+        canary_degraded: _builtins.int = ...,
+        shadow_pages: _builtins.int = ...,
+        shadow_degraded: _builtins.int = ...,
+        shadow_skipped: _builtins.int = ...,
+        rank_agreement: _builtins.float | None = ...,
+        same_first_share: _builtins.float | None = ...,
+        current_p50_us: _builtins.int = ...,
+        current_p99_us: _builtins.int = ...,
+        candidate_p50_us: _builtins.int = ...,
+        candidate_p99_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rank_agreement", b"_rank_agreement", "_same_first_share", b"_same_first_share", "rank_agreement", b"rank_agreement", "same_first_share", b"same_first_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rank_agreement", b"_rank_agreement", "_same_first_share", b"_same_first_share", "bundle_id", b"bundle_id", "canary_degraded", b"canary_degraded", "canary_pages", b"canary_pages", "canary_percent", b"canary_percent", "candidate_p50_us", b"candidate_p50_us", "candidate_p99_us", b"candidate_p99_us", "current_p50_us", b"current_p50_us", "current_p99_us", b"current_p99_us", "rank_agreement", b"rank_agreement", "same_first_share", b"same_first_share", "shadow", b"shadow", "shadow_degraded", b"shadow_degraded", "shadow_pages", b"shadow_pages", "shadow_skipped", b"shadow_skipped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rank_agreement: _TypeAlias = _typing.Literal["rank_agreement"]  # noqa: Y015
+    _WhichOneofArgType__rank_agreement: _TypeAlias = _typing.Literal["_rank_agreement", b"_rank_agreement"]  # noqa: Y015
+    _WhichOneofReturnType__same_first_share: _TypeAlias = _typing.Literal["same_first_share"]  # noqa: Y015
+    _WhichOneofArgType__same_first_share: _TypeAlias = _typing.Literal["_same_first_share", b"_same_first_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank_agreement) -> _WhichOneofReturnType__rank_agreement | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__same_first_share) -> _WhichOneofReturnType__same_first_share | None: ...
+
+Global___CandidateStatus: _TypeAlias = CandidateStatus  # noqa: Y015

@@ -62,7 +62,8 @@ class RerankServiceServicer:
         Errors:
         INVALID_ARGUMENT   a rule of RerankRequest is broken; the message says what was got and
         what is wanted, for example "candidates: got 1204, want 1 to 1000"
-        RESOURCE_EXHAUSTED the message is larger than the server's message limit
+        RESOURCE_EXHAUSTED the message is larger than the server's message limit, or there are
+        more calls at once than it keeps in memory
         CANCELLED          the client went away
         UNAVAILABLE        the server is stopping or cannot be reached
         INTERNAL           a defect of the server; its log has the details

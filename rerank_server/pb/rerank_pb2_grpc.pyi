@@ -48,7 +48,8 @@ class RerankServiceStub:
     Errors:
       INVALID_ARGUMENT   a rule of RerankRequest is broken; the message says what was got and
                          what is wanted, for example "candidates: got 1204, want 1 to 1000"
-      RESOURCE_EXHAUSTED the message is larger than the server's message limit
+      RESOURCE_EXHAUSTED the message is larger than the server's message limit, or there are
+                         more calls at once than it keeps in memory
       CANCELLED          the client went away
       UNAVAILABLE        the server is stopping or cannot be reached
       INTERNAL           a defect of the server; its log has the details
@@ -77,7 +78,8 @@ class RerankServiceAsyncStub(RerankServiceStub):
     Errors:
       INVALID_ARGUMENT   a rule of RerankRequest is broken; the message says what was got and
                          what is wanted, for example "candidates: got 1204, want 1 to 1000"
-      RESOURCE_EXHAUSTED the message is larger than the server's message limit
+      RESOURCE_EXHAUSTED the message is larger than the server's message limit, or there are
+                         more calls at once than it keeps in memory
       CANCELLED          the client went away
       UNAVAILABLE        the server is stopping or cannot be reached
       INTERNAL           a defect of the server; its log has the details
@@ -109,7 +111,8 @@ class RerankServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           INVALID_ARGUMENT   a rule of RerankRequest is broken; the message says what was got and
                              what is wanted, for example "candidates: got 1204, want 1 to 1000"
-          RESOURCE_EXHAUSTED the message is larger than the server's message limit
+          RESOURCE_EXHAUSTED the message is larger than the server's message limit, or there are
+                             more calls at once than it keeps in memory
           CANCELLED          the client went away
           UNAVAILABLE        the server is stopping or cannot be reached
           INTERNAL           a defect of the server; its log has the details

@@ -65,4 +65,4 @@ def test_gradients_of_large_logits_stay_finite():
     loss = listwise_softmax_loss(tensor([[0, 1, 0]]), logits, mask)
     (loss + pointwise_loss(tensor([[0, 1, 0]]), logits, mask)).backward()
     assert np.isfinite(logits.grad.numpy()).all()
-    assert logits.grad.numpy()[0, 2] == 0
+    assert abs(logits.grad.numpy()[0, 2]) < 1e-20

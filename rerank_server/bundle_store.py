@@ -1,0 +1,251 @@
+"""The bundles of a running server: the current one, the one before, and one on trial.
+
+A bundle and its product store change together, between two requests: each request takes what it
+needs once and keeps it to its end.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from rerank_server.canary import CandidateFigures, CandidateReport, in_canary
+from rerank_server.contract.bundle import Bundle
+from rerank_server.contract.errors import RerankError
+from rerank_server.page import MAX_CANDIDATES, RankedPage, SearchPage
+from rerank_server.product_store import ProductStore
+
+_LOG = logging.getLogger(__name__)
+_WARM_UP_SIZES = (1, 100, MAX_CANDIDATES)
+
+
+class BundleChangeError(RerankError):
+    """A change of bundles that cannot be made; what was served is served on."""
+
+
+class Served(Protocol):
+    """A bundle opened with its product store."""
+
+    bundle: Bundle
+    products: ProductStore
+
+    def rerank(self, page: SearchPage) -> RankedPage:
+        """Rerank one page."""
+        ...
+
+
+ServedT = TypeVar("ServedT", bound=Served)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Generic[ServedT]):
+    """A bundle on trial.
+
+    Attributes:
+        served: The bundle with its product store.
+        canary_percent: Share of the shoppers whose pages it answers.
+        shadow: Whether it reranks the other pages as well, for comparison only.
+        report: What was seen of it.
+    """
+
+    served: ServedT
+    canary_percent: float = 0.0
+    shadow: bool = False
+    report: CandidateReport = field(default_factory=CandidateReport)
+
+    @property
+    def bundle_id(self) -> str:
+        """Its bundle."""
+        return self.served.bundle.manifest.bundle_id
+
+    def figures(self) -> CandidateFigures:
+        """Return what was seen of it."""
+        return self.report.figures()
+
+
+@dataclass(frozen=True, slots=True)
+class Bundles(Generic[ServedT]):
+    """What a server holds at one moment; never changed, only replaced.
+
+    Attributes:
+        current: Answers every page that no canary takes.
+        previous: What `roll_back` brings back; None before the first change.
+        candidate: On trial; None when nothing is.
+    """
+
+    current: ServedT
+    previous: ServedT | None = None
+    candidate: Candidate[ServedT] | None = None
+
+    def choose(self, shopper_id: str | None) -> ServedT:
+        """Return what answers the pages of a shopper."""
+        trial = self.candidate
+        if trial and in_canary(shopper_id, trial.canary_percent, trial.bundle_id):
+            return trial.served
+        return self.current
+
+
+class BundleStore(Generic[ServedT]):
+    """Changes bundles while serving; may be shared by threads."""
+
+    def __init__(self, current: ServedT, open_bundle: Callable[[Path, Path], ServedT]) -> None:
+        """Serve `current` first.
+
+        Args:
+            current: A bundle with its product store.
+            open_bundle: Opens another from the folders of bundle and product store: verifies its
+                hashes and replays its golden pages, or raises.
+        """
+        self._open = open_bundle
+        self._bundles: Bundles[ServedT] = Bundles(current)
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._shadow_worker: ThreadPoolExecutor | None = None
+        self._shadow_busy = threading.Lock()
+
+    @property
+    def bundles(self) -> Bundles[ServedT]:
+        """What is held now."""
+        return self._bundles
+
+    def load(self, bundle_path: Path, products_path: Path) -> Bundles[ServedT]:
+        """Open, verify and warm up a bundle and put it on trial, without any page yet.
+
+        It takes the place of one that is on trial already.
+
+        Raises:
+            BundleChangeError: When it is broken, out of tolerance or cannot score a page, or
+                another is being loaded; says why.
+        """
+        if not self._loading.acquire(blocking=False):
+            raise BundleChangeError("load: got a second load, want the first to end before")
+        try:
+            served = self._open(bundle_path, products_path)
+            warm_up(served)
+        except RerankError as error:
+            raise BundleChangeError(str(error)) from error
+        except Exception as error:
+            _LOG.exception("loading failed")
+            raise BundleChangeError(
+                f"{bundle_path}: got {type(error).__name__}, want a bundle that can be served;"
+                " the server's log has the details"
+            ) from error
+        finally:
+            self._loading.release()
+        return self._change("loaded", lambda now: replace(now, candidate=Candidate(served)))
+
+    def divert(self, *, canary_percent: float, shadow: bool) -> Bundles[ServedT]:
+        """Give the bundle on trial a share of the shoppers, or all other pages in the shadow.
+
+        Raises:
+            BundleChangeError: When none is on trial, or the share is not 0 to 100.
+        """
+        if not 0 <= canary_percent <= 100:  # noqa: PLR2004 - percent
+            raise BundleChangeError(f"canary_percent: got {canary_percent}, want 0 to 100")
+
+        def divert(now: Bundles[ServedT]) -> Bundles[ServedT]:
+            trial = replace(_on_trial(now), canary_percent=canary_percent, shadow=shadow)
+            return replace(now, candidate=trial)
+
+        return self._change("diverted", divert)
+
+    def promote(self) -> Bundles[ServedT]:
+        """Let the bundle on trial answer every page; the current one becomes the previous.
+
+        Raises:
+            BundleChangeError: When none is on trial.
+        """
+        return self._change(
+            "promoted", lambda now: Bundles(_on_trial(now).served, previous=now.current)
+        )
+
+    def roll_back(self) -> Bundles[ServedT]:
+        """Undo the last step: end a trial, or without one bring the previous bundle back.
+
+        Raises:
+            BundleChangeError: When there is neither.
+        """
+        return self._change("rolled back", _rolled_back)
+
+    def shadow(self, page: SearchPage, ranked: RankedPage, bundles: Bundles[ServedT]) -> None:
+        """Rerank a page that is answered already with the bundle on trial, and compare.
+
+        One page at a time, in a thread of its own; a page that comes meanwhile is skipped. A
+        page that is cut to `top_k` is reranked whole, so only whole pages are compared.
+        """
+        trial = bundles.candidate
+        whole = len(ranked.candidate_ids) == page.size
+        if trial is None or not trial.shadow or ranked.degraded or not whole:
+            return
+        if not self._shadow_busy.acquire(blocking=False):
+            trial.report.count_shadow_skipped()
+            return
+        if self._shadow_worker is None:
+            self._shadow_worker = ThreadPoolExecutor(1, thread_name_prefix="shadow")
+        self._shadow_worker.submit(self._compare, page, ranked, trial)
+
+    def close(self) -> None:
+        """Stop comparing."""
+        if self._shadow_worker is not None:
+            self._shadow_worker.shutdown(wait=False, cancel_futures=True)
+
+    def _compare(self, page: SearchPage, ranked: RankedPage, trial: Candidate[ServedT]) -> None:
+        try:
+            other = trial.served.rerank(page)
+            if other.degraded:
+                trial.report.count_shadow_failed()
+            else:
+                trial.report.compare(ranked, other)
+        except Exception:
+            # the page may name what only the current bundle knows
+            _LOG.exception("the bundle on trial failed")
+            trial.report.count_shadow_failed()
+        finally:
+            self._shadow_busy.release()
+
+    def _change(
+        self, what: str, change: Callable[[Bundles[ServedT]], Bundles[ServedT]]
+    ) -> Bundles[ServedT]:
+        with self._lock:
+            bundles = change(self._bundles)
+            self._bundles = bundles
+        fields = {
+            "bundle_id": bundles.current.bundle.manifest.bundle_id,
+            "candidate_id": bundles.candidate.bundle_id if bundles.candidate else None,
+        }
+        _LOG.info("bundle %s", what, extra={"fields": fields})
+        return bundles
+
+
+def warm_up(served: Served) -> None:
+    """Rerank pages of several sizes, so that no shopper's page is the first of its size.
+
+    Raises:
+        BundleChangeError: When one has no scores.
+    """
+    for size in _WARM_UP_SIZES:
+        ids = [f"warm-up-{number}" for number in range(size)]
+        ranked = served.rerank(SearchPage(ids, query="warm up"))
+        if ranked.degraded:
+            raise BundleChangeError(
+                f"warm-up: got {ranked.degraded_detail} for {size} candidates, want scores"
+            )
+
+
+def _on_trial(bundles: Bundles[ServedT]) -> Candidate[ServedT]:
+    if bundles.candidate is None:
+        raise BundleChangeError("candidate: got none on trial, want a bundle loaded first")
+    return bundles.candidate
+
+
+def _rolled_back(bundles: Bundles[ServedT]) -> Bundles[ServedT]:
+    if bundles.candidate is not None:
+        return replace(bundles, candidate=None)
+    if bundles.previous is None:
+        raise BundleChangeError("roll back: got no change yet, want one to undo")
+    return Bundles(bundles.previous, previous=bundles.current)

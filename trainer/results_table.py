@@ -1,0 +1,119 @@
+"""The README's measured table, written from a benchmark's results and never by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainer.atomic_text import write_text
+from trainer.errors import ConfigError
+
+BEGIN = "<!-- results: begin, written by `make benchmark` -->"
+END = "<!-- results: end -->"
+
+
+def results_markdown(results: dict[str, Any]) -> str:
+    """Return the tables of a results file as Markdown, losses beside wins."""
+    evaluation = results["evaluation"]
+    network = evaluation["network"]
+    parts = []
+    for task, result in evaluation["tasks"].items():
+        parts.append(_task_table(task, result, network))
+        parts.append(_verdicts(task, result, network))
+    parts.append(_footnote(results))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _task_table(task: str, result: dict[str, Any], network: str) -> str:
+    recall = result["candidate_recall"]
+    reached = f", retrieval reached {recall:.3f} of the purchases" if recall is not None else ""
+    lines = [
+        f"**{task}**: {result['scored_pages']:,} pages of {result['shoppers']:,} shoppers, "
+        f"{result['candidates_per_page']:.0f} candidates a page{reached}.",
+        "",
+        "| ranking | NDCG@10 | macro | MRR | hit@1 | CrossRank minus it |",
+        "|---|---|---|---|---|---|",
+    ]
+    arms = sorted(
+        result["arms"].items(), key=lambda item: -item[1]["metrics"]["ndcg_at_10"]["mean"]
+    )
+    for name, arm in arms:
+        metrics = arm["metrics"]
+        strong = "**" if name == network else ""
+        difference = result["differences"].get(name)
+        lines.append(
+            f"| {strong}{name}{strong} | {_interval(metrics['ndcg_at_10'])} "
+            f"| {_figure(arm['macro']['mean'])} | {_figure(metrics['reciprocal_rank']['mean'])} "
+            f"| {_figure(metrics['hit_at_1']['mean'])} "
+            f"| {_interval(difference['all'], signed=True) if difference else ''} |"
+        )
+    return "\n".join(lines)
+
+
+def _verdicts(task: str, result: dict[str, Any], network: str) -> str:
+    """Name the categories where the strongest rival is ahead, and those where it is behind."""
+    rivals = {name: arm for name, arm in result["arms"].items() if name != network}
+    if not rivals:
+        return ""
+    best = max(rivals, key=lambda name: rivals[name]["metrics"]["ndcg_at_10"]["mean"])
+    by_category = result["differences"][best]["by_category"]
+    losses = [name for name, value in by_category.items() if _below(value)]
+    wins = [name for name, value in by_category.items() if _above(value)]
+    return (
+        f"Per category against {best} ({task}): ahead in {len(wins)} "
+        f"({', '.join(wins) or 'none'}), **behind in {len(losses)}** "
+        f"({', '.join(losses) or 'none'}), undecided in the other "
+        f"{len(by_category) - len(wins) - len(losses)}."
+    )
+
+
+def _below(value: dict[str, Any]) -> bool:
+    return value["high"] is not None and value["high"] < 0
+
+
+def _above(value: dict[str, Any]) -> bool:
+    return value["low"] is not None and value["low"] > 0
+
+
+def _footnote(results: dict[str, Any]) -> str:
+    evaluation, environment = results["evaluation"], results["environment"]
+    rows = [row for row in results["calibration"] if row["category"] == "all"]
+    calibration = "; ".join(
+        f"{row['objective']} {row['error_before']:.4f} before, {row['error_after']:.4f} after"
+        for row in rows
+    )
+    return (
+        f"`{results['command']}` at commit `{results['commit'][:12]}`, "
+        f"{environment['machine']}, network trained in {environment['training']} "
+        f"(seeds {', '.join(map(str, results['seeds']))}; {results['parameters']:,} parameters). "
+        f"Brackets are 95 % intervals of {evaluation['draws']:,} paired bootstrap draws of "
+        f"shoppers. Expected calibration error on Promotion: {calibration}."
+    )
+
+
+def _figure(value: float | None, *, signed: bool = False) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:+.3f}" if signed else f"{value:.3f}"
+    return text.replace("0.", ".", 1)
+
+
+def _interval(value: dict[str, Any], *, signed: bool = False) -> str:
+    low, high = (_figure(value[name], signed=signed) for name in ("low", "high"))
+    return f"{_figure(value['mean'], signed=signed)} [{low}, {high}]"
+
+
+def write_into_readme(readme: Path, results_path: Path) -> None:
+    """Replace what stands between the markers of `readme` by the tables of `results_path`.
+
+    Raises:
+        ConfigError: When the markers are not there.
+    """
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise ConfigError(f"{readme.name}: got no markers, want {BEGIN!r} and {END!r}")
+    results = json.loads(results_path.read_text(encoding="utf-8"))
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    write_text(readme, f"{before}{BEGIN}\n{results_markdown(results)}\n{END}{after}")
