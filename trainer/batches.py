@@ -25,6 +25,8 @@ class Batch:
         categories: Category row of each candidate, 0 for padding.
         dense: Normalised features, shape (pages, candidates, features).
         labels: Shape (pages, candidates, objectives), float32.
+        targets: What the first objective's softmax should give: labels over their sum, mixed
+            with the teacher's softmax where there is a teacher, shape (pages, candidates).
         fresh: 1 for a candidate the shopper never bought before, float32.
         sequence: Index into `products`, shape (pages, events).
         sequence_features: Shape (pages, events, features).
@@ -40,6 +42,7 @@ class Batch:
     categories: np.ndarray
     dense: np.ndarray
     labels: np.ndarray
+    targets: np.ndarray
     fresh: np.ndarray
     sequence: np.ndarray
     sequence_features: np.ndarray
@@ -61,6 +64,8 @@ def make_batch(
     *,
     most: int = 0,
     random: np.random.Generator | None = None,
+    teacher: np.ndarray | None = None,
+    teacher_share: float = 0.0,
 ) -> Batch:
     """Return the arrays of `pages`; every page keeps at least one (masked) event.
 
@@ -70,6 +75,8 @@ def make_batch(
         most: Candidates a page keeps at most, positives first and then others at `random`;
             0 keeps all.
         random: Needed when `most` is given.
+        teacher: Logit of every row of the log, NaN for none.
+        teacher_share: Share of the teacher in the targets.
     """
     starts, stops = log.offsets[pages], log.offsets[pages + 1]
     kept = [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
@@ -84,6 +91,11 @@ def make_batch(
     dense[inside] = normalise(log.schema, raw)
     labels = np.zeros((count, width, log.labels.shape[1]), np.float32)
     labels[inside] = log.labels[flat]
+    targets = labels[:, :, 0] / np.maximum(labels[:, :, 0].sum(axis=1, keepdims=True), 1.0)
+    if teacher is not None:
+        taught = np.full((count, width), -np.inf, np.float32)
+        taught[inside] = teacher[flat]
+        targets = _mix(targets, taught, teacher_share)
     categories = np.zeros((count, width), np.int64)
     categories[inside] = log.categories[flat]
     fresh = np.zeros((count, width), np.float32)
@@ -106,6 +118,7 @@ def make_batch(
         categories=categories,
         dense=dense,
         labels=labels,
+        targets=targets,
         fresh=fresh,
         sequence=inverse[count * width :].reshape(count, longest),
         sequence_features=np.asarray(log.sequence_features[pages, :longest]),
@@ -113,6 +126,23 @@ def make_batch(
         surface=log.selection.surfaces[pages].astype(np.int64),
         queries=log.prepared.page_queries[page_of_log].astype(np.int64),
     )
+
+
+def _mix(targets: np.ndarray, taught: np.ndarray, share: float) -> np.ndarray:
+    """Return targets with `share` of the teacher's softmax, on pages that it has scored.
+
+    Args:
+        targets: Shape (pages, candidates); rows without a positive are zero and stay so.
+        taught: The teacher's logits, same shape; -inf for padding, NaN where it has none.
+        share: 0 to 1.
+    """
+    known = ~np.isnan(taught).any(axis=1) & (targets.sum(axis=1) > 0)
+    mixed = targets.copy()
+    logits = taught[known] - taught[known].max(axis=1, keepdims=True)
+    weights = np.exp(logits)
+    softmax = weights / weights.sum(axis=1, keepdims=True)
+    mixed[known] = (1 - share) * targets[known] + share * softmax
+    return mixed
 
 
 def _sample(

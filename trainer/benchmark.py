@@ -18,19 +18,24 @@ from trainer.baselines import BASELINES
 from trainer.calibration import BeforeAfter, compare_calibration
 from trainer.config import TrainConfig, read_config
 from trainer.encoded import EncodedLog
+from trainer.errors import TrainingError
 from trainer.evaluate import evaluate
 from trainer.evaluation import Evaluation, to_json
 from trainer.export import trainer_commit
-from trainer.gbdt import GbdtBudget, train_gbdt, train_single_category
+from trainer.gbdt import GbdtBudget, sample_settings, train_gbdt, train_single_category
 from trainer.network import score_pages
 from trainer.pageset import PageSet, encoded_pages
 from trainer.pipeline import Run, prepare_and_encode, run_training
 from trainer.report import describe_environment, read_training_log, write_report
 from trainer.tasks import TASKS, best_weights, served_scores
-from trainer.train import LOG, training_pages
+from trainer.train import LOG
+from trainer.trees import surface_trees
 
 NETWORK = "CrossRank"
 TREES = "LightGBM"
+SINGLE = "CrossRank, single category"
+SINGLE_TREES = "LightGBM, single category"
+SMALL_CATEGORIES = 6
 _SINGLE_EPOCHS = 4  # a category's pages are few; more passes, stopped early
 
 
@@ -41,7 +46,8 @@ class BenchmarkBudget:
     Attributes:
         seeds: Trainings of the network; a page's figure is their mean.
         trials: Settings that LightGBM tries on each task.
-        single_category: Whether to train a network and trees per category as well.
+        single_category: Whether to train trees per category, and networks for the smallest
+            categories, as well.
     """
 
     seeds: int = 1
@@ -81,9 +87,8 @@ def run_benchmark(
             scores.setdefault(name, {})[task] = values
     if "Promotion" in page_sets:
         _add_never_bought(page_sets, scores, runs, log, budget, kept)
-    if budget.single_category:
-        for task, values in _single_networks(config, log, work, page_sets, progress).items():
-            scores.setdefault("CrossRank, single category", {})[task] = values
+    if budget.single_category and "Search" in page_sets:
+        _add_small_categories(page_sets, scores, config, log, work, progress=progress)
     evaluation = evaluate(page_sets, scores, category_names=log.schema.categories, network=NETWORK)
     calibration = _calibration(runs[0], log, tasks)
     _write(config, config_path, runs, evaluation, calibration, budget, out)
@@ -164,56 +169,72 @@ def _tree_scores(
     log: EncodedLog, surface: str, test: PageSet, budget: BenchmarkBudget, kept: _Kept
 ) -> dict[str, np.ndarray]:
     """Return LightGBM's scores: over all categories, and one model per category."""
+    spend = GbdtBudget(trials=budget.trials, threads=len(os.sched_getaffinity(0)))
 
-    def compute() -> dict[str, np.ndarray]:
-        train, held = (
+    def pooled() -> dict[str, np.ndarray]:
+        return {TREES: surface_trees(log, surface, spend)(test)}
+
+    def single() -> dict[str, np.ndarray]:
+        model = train_single_category(
             encoded_pages(log, "train", surface),
             encoded_pages(log, "validation", surface),
+            log.schema.objectives[0],
+            spend,
+            sample_settings(1, spend.seed)[0],
         )
-        spend = GbdtBudget(trials=budget.trials, threads=len(os.sched_getaffinity(0)))
-        objective = log.schema.objectives[0]
-        pooled = train_gbdt(train, held, objective, spend)
-        found = {TREES: pooled(test)}
-        if budget.single_category and surface != "promotion":  # its pages mix categories
-            setting = pooled.best.parameters
-            single = train_single_category(train, held, objective, spend, setting)
-            found["LightGBM, single category"] = single(test)
-        return found
+        return {SINGLE_TREES: model(test)}
 
-    return kept.get(f"trees-{surface}-{budget.trials}", compute)
+    scores = kept.get(f"trees-{surface}-{budget.trials}", pooled)
+    if budget.single_category and surface != "promotion":  # its pages mix categories
+        scores |= kept.get(f"trees-{surface}-single", single)
+    return scores
 
 
-def _single_networks(
+def _add_small_categories(
+    page_sets: dict[str, PageSet],
+    scores: dict[str, dict[str, np.ndarray]],
     config: TrainConfig,
     log: EncodedLog,
     work: Path,
-    page_sets: dict[str, PageSet],
-    progress: bool,  # noqa: FBT001  passed on
-) -> dict[str, np.ndarray]:
-    """Return the scores of one network per category, trained on its own pages alone."""
-    surfaces = tuple(name for name in config.surfaces if name != "promotion")
-    scores = {task: np.zeros(page_sets[task].candidates) for task in page_sets}
-    for row, category in enumerate(log.schema.categories):
-        if row == 0:
-            continue
-        alone = replace(
+    *,
+    progress: bool,
+) -> None:
+    """Add the task of the smallest categories' search pages, with a network for each alone.
+
+    Small is a category with few training pages: there a network of its own has least to learn
+    from, and the shared one most to give.
+    """
+    train = log.pages_of("train", "search")
+    counts = np.bincount(log.categories[log.offsets[train]], minlength=len(log.schema.categories))
+    present = np.flatnonzero(counts)
+    small = present[np.argsort(counts[present], kind="stable")][:SMALL_CATEGORIES]
+    search = page_sets["Search"]
+    pages = np.isin(search.page_categories(), small)
+    rows = pages[search.page_of_row]
+    name = "Search, small categories"
+    page_sets[name] = search.select(pages)
+    for by_task in scores.values():
+        if "Search" in by_task:
+            by_task[name] = by_task["Search"][..., rows]
+    alone = np.zeros(search.candidates)
+    for row in small:
+        category = log.schema.categories[row]
+        single = replace(
             config,
             name=f"{config.name}-{category}",
             categories=(category,),
-            surfaces=surfaces,
+            surfaces=tuple(surface for surface in config.surfaces if surface != "promotion"),
             epochs=_SINGLE_EPOCHS,
             evaluations_per_epoch=1,
             patience=2,
         )
-        if training_pages(alone, log).size == 0:
-            continue  # its candidates keep retrieval order
-        run = run_training(alone, log, work, progress=progress)
-        for task, surface in TASKS.items():
-            if surface not in surfaces or task not in page_sets:
-                continue
-            inside = page_sets[task].categories == row
-            scores[task][inside] = _network_scores(run, log, surface)[inside]
-    return {task: scores[task] for task, surface in TASKS.items() if surface in surfaces}
+        try:
+            run = run_training(single, log, work, progress=progress)
+        except TrainingError:
+            continue  # no page to learn from or to stop by: it keeps retrieval order
+        inside = search.categories == row
+        alone[inside] = _network_scores(run, log, "search")[inside]
+    scores[SINGLE] = {name: alone[rows]}
 
 
 def _calibration(run: Run, log: EncodedLog, tasks: dict[str, str]) -> list[BeforeAfter]:
@@ -243,7 +264,6 @@ def _write(
     environment = {
         **describe_environment(),
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "training": ", ".join(f"{run.result.seconds:.0f} s" for run in runs),
     }
     command = f"python -m trainer benchmark --config {config_path.name}"
     value: dict[str, Any] = {
@@ -252,6 +272,7 @@ def _write(
         "environment": environment,
         "config": asdict(config),
         "budget": asdict(budget),
+        "steps": [run.result.progress.step for run in runs],
         "seeds": [run.config.seed for run in runs],
         "objective_weights": runs[0].objective_weights,
         "parameters": sum(int(np.prod(item.shape)) for item in runs[0].ranker.parameters()),

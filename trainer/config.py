@@ -42,6 +42,8 @@ class TrainConfig:
         warmup_share: Share of all steps that the rate rises for.
         weight_decay: AdamW's.
         pointwise_weight: Share of the pointwise loss.
+        teacher_share: Share of the trees' targets in the purchase loss; 0 trains no trees.
+        teacher_every: Trees learn from every so many-th training page.
         category_power: Pages of a category of n pages are drawn with n to this power.
         average_decay: Of the moving average of weights that is evaluated and exported.
         evaluations_per_epoch: Evaluations on validation pages, each a checkpoint.
@@ -74,6 +76,8 @@ class TrainConfig:
     warmup_share: float = 0.05
     weight_decay: float = 0.02
     pointwise_weight: float = 0.1
+    teacher_share: float = 0.0
+    teacher_every: int = 1
     category_power: float = 1.0
     average_decay: float = 0.995
     evaluations_per_epoch: int = 4
@@ -163,6 +167,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "refit_days": (1, _MOST),
     "max_pages": (0, _MOST),
     "candidates_per_page": (0, _MOST),
+    "teacher_share": (0, 1),
+    "teacher_every": (1, _MOST),
 }
 _SHARES = ("dropout", "modality_dropout", "average_decay")
 _LISTS = ("objectives", "surfaces", "hidden")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,53 +147,95 @@ def export_graphs(ranker: Ranker, features: int, event_features: int) -> dict[st
     ]
     was_training = ranker.training
     ranker.eval()
-    graphs = {
-        "product.onnx": _export(
-            ProductGraph(ranker), product_specs, PRODUCT_INPUTS, VECTOR_OUTPUTS
-        ),
-        "query.onnx": _export(QueryGraph(ranker), tokens, QUERY_INPUTS, VECTOR_OUTPUTS),
-        "scorer.onnx": _export(ScorerGraph(ranker), scorer_specs, SCORER_INPUTS, SCORER_OUTPUTS),
-    }
+    graphs = convert_layers(
+        {
+            "product.onnx": GraphLayer(
+                ProductGraph(ranker), product_specs, PRODUCT_INPUTS, VECTOR_OUTPUTS
+            ),
+            "query.onnx": GraphLayer(QueryGraph(ranker), tokens, QUERY_INPUTS, VECTOR_OUTPUTS),
+            "scorer.onnx": GraphLayer(
+                ScorerGraph(ranker), scorer_specs, SCORER_INPUTS, SCORER_OUTPUTS
+            ),
+        }
+    )
     if was_training:
         ranker.train()
     return graphs
 
 
-def _export(
-    layer: nn.Layer, specs: list[InputSpec], inputs: tuple[str, ...], outputs: tuple[str, ...]
-) -> bytes:
-    """Trace a layer, convert it, and give inputs and outputs the names of the contract."""
-    import onnx  # noqa: PLC0415  heavy, and wanted by exports alone
-    import paddle2onnx  # noqa: PLC0415
+@dataclass(frozen=True, slots=True)
+class GraphLayer:
+    """A layer to be converted.
 
-    layer.eval()
-    with (
-        tempfile.TemporaryDirectory(prefix="crossrank-export-") as folder,
-        output_captured(Path(folder) / "output.txt") as output,
-    ):
-        prefix = str(Path(folder) / "graph")
-        traced = paddle.jit.to_static(layer, input_spec=specs, full_graph=True)
-        with warnings.catch_warnings():
+    Attributes:
+        layer: In evaluation mode.
+        specs: Shape, type and name of each input.
+        inputs: The names of the inputs, by the contract.
+        outputs: The names of the outputs, in order.
+    """
+
+    layer: nn.Layer
+    specs: list[InputSpec]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+# In a process of its own, since paddle2onnx ends its process when it cannot convert a layer.
+# Without its optimiser: onnxruntime folds constants itself when it loads a graph, and
+# polygraphy, which would fold them here, installs what it misses with pip.
+_CONVERT = f"""
+import sys
+import paddle2onnx
+for prefix in sys.argv[1:]:
+    paddle2onnx.export(
+        f"{{prefix}}.json", f"{{prefix}}.pdiparams", f"{{prefix}}.onnx",
+        opset_version={OPSET}, optimize_tool=None, verbose=True,
+    )
+"""
+
+
+def convert_layers(layers: Mapping[str, GraphLayer]) -> dict[str, bytes]:
+    """Trace and convert layers, and return the serialised ONNX graphs by file name.
+
+    Raises:
+        ExportError: When one cannot be converted, with what the converter said, or has other
+            inputs or outputs.
+    """
+    import onnx  # noqa: PLC0415  heavy, and wanted by exports alone
+
+    with tempfile.TemporaryDirectory(prefix="crossrank-export-") as folder:
+        prefixes = {name: str(Path(folder) / Path(name).stem) for name in layers}
+        with output_captured(Path(folder) / "tracing.txt"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Tensor do not have 'place'", UserWarning)
-            paddle.jit.save(traced, prefix)
-        path = Path(folder) / "graph.onnx"
-        try:
-            # no optimiser: onnxruntime folds constants itself when it loads a graph, and
-            # polygraphy would install what it misses with pip
-            paddle2onnx.export(
-                f"{prefix}.json",
-                f"{prefix}.pdiparams",
-                str(path),
-                opset_version=OPSET,
-                optimize_tool=None,
-            )
-            model = onnx.load(str(path))
-        except (RuntimeError, OSError, UnboundLocalError) as error:
-            # the converter prints what is wrong, and stumbles over the graph it did not make
+            for name, graph in layers.items():
+                graph.layer.eval()
+                traced = paddle.jit.to_static(graph.layer, input_spec=graph.specs, full_graph=True)
+                paddle.jit.save(traced, prefixes[name])
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _CONVERT, *prefixes.values()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        if done.returncode != 0:
+            said = done.stdout.decode(errors="replace")[-4000:]
             raise ExportError(
-                f"{type(layer).__name__}: got no graph, want one; paddle2onnx said: "
-                f"{output.read_text(errors='replace')[-2000:]}"
-            ) from error
+                f"graphs: got exit status {done.returncode} from paddle2onnx, want 0; it said: "
+                f"{said}"
+            )
+        models = {name: onnx.load(f"{prefix}.onnx") for name, prefix in prefixes.items()}
+    return {
+        name: _as_contracted(models[name], graph.inputs, graph.outputs)
+        for name, graph in layers.items()
+    }
+
+
+def _as_contracted(
+    model: onnx.ModelProto, inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> bytes:
+    """Check inputs and outputs, and give the outputs the names of the contract."""
+    import onnx  # noqa: PLC0415
+
     names = [entry.name for entry in model.graph.input]
     if set(names) != set(inputs):
         raise ExportError(f"inputs of the graph: got {names}, want {list(inputs)}")
@@ -240,5 +284,6 @@ def _drop_unused_constants(model: onnx.ModelProto) -> None:
     graph = model.graph
     read = {name for node in graph.node for name in node.input}
     read |= {entry.name for entry in graph.output}
-    for constant in [entry for entry in graph.initializer if entry.name not in read]:
-        graph.initializer.remove(constant)
+    for node in [node for node in graph.node if node.op_type == "Constant"]:
+        if read.isdisjoint(node.output):
+            graph.node.remove(node)

@@ -98,7 +98,7 @@ def table_at(prepared: Prepared, day: int) -> ProductTable:
 
 
 def first_test_day(prepared: Prepared) -> int:
-    """Return the first whole day (UTC) that has no training or validation page."""
+    """Return the day (UTC) of the first test page."""
     times = prepared.page_times[prepared.page_splits == SPLITS.index("test")]
     return int(times.min()) // SECONDS_PER_DAY
 

@@ -36,6 +36,7 @@ from trainer.losses import listwise_softmax_loss, pointwise_loss
 from trainer.metrics import ndcg_at_k
 from trainer.model.ranker import Ranker
 from trainer.network import build_ranker, page_batch, score_pages
+from trainer.teacher import teacher_logits
 
 LOG = "training.jsonl"
 _LAST_RATE_SHARE = 0.05
@@ -71,6 +72,7 @@ def train(
     begun = time.monotonic()
     check_pages(config, log)
     folder.mkdir(parents=True, exist_ok=True)
+    teacher = teacher_logits(config, log, folder) if config.teacher_share > 0 else None
     # an optimiser's state goes by the names of parameters, which Paddle numbers through the
     # whole process; in here they start anew, so that a resumed run finds its own
     with paddle.utils.unique_name.guard():
@@ -83,7 +85,9 @@ def train(
         )
         loaded = load_checkpoint(folder, ranker, optimiser)
         average, state = loaded or (_weights(ranker), Progress())
-        training = _Training(config, log, catalogue, folder, ranker, optimiser, average, state)
+        training = _Training(
+            config, log, catalogue, folder, ranker, optimiser, average, state, teacher
+        )
         _take_steps(training, progress=progress)
     load_weights(folder / BEST, ranker)
     ranker.eval()
@@ -102,6 +106,7 @@ class _Training:
     optimiser: paddle.optimizer.Optimizer
     average: dict[str, np.ndarray]
     state: Progress
+    teacher: np.ndarray | None
 
 
 def _take_steps(training: _Training, *, progress: bool) -> None:
@@ -154,6 +159,8 @@ def _take_step(training: _Training, pages: np.ndarray, rate: float) -> dict[str,
         pages,
         most=config.candidates_per_page,
         random=np.random.default_rng((config.seed, state.step)),
+        teacher=training.teacher,
+        teacher_share=config.teacher_share,
     )
     logits = ranker.scorer(page_batch(ranker, training.catalogue, batch))
     losses = batch_losses(config, logits, batch)
@@ -233,6 +240,7 @@ def batch_losses(config: TrainConfig, logits: Tensor, batch: Batch) -> dict[str,
     tried; the others over the whole page.
     """
     labels = paddle.to_tensor(batch.labels)
+    targets = paddle.to_tensor(batch.targets)
     mask = paddle.to_tensor(batch.mask)
     fresh = paddle.to_tensor(batch.fresh)
     parts: dict[str, Tensor] = {}
@@ -240,7 +248,8 @@ def batch_losses(config: TrainConfig, logits: Tensor, batch: Batch) -> dict[str,
     weights = zip(config.objectives, config.objective_weights, strict=True)
     for index, (name, weight) in enumerate(weights):
         inside = fresh if name == "trial" else mask
-        listwise = listwise_softmax_loss(labels[:, :, index], logits[:, :, index], inside)
+        wanted = targets if index == 0 else labels[:, :, index]
+        listwise = listwise_softmax_loss(wanted, logits[:, :, index], inside)
         pointwise = pointwise_loss(labels[:, :, index], logits[:, :, index], inside)
         parts[f"{name}_listwise"], parts[f"{name}_pointwise"] = listwise, pointwise
         loss = loss + weight * (listwise + config.pointwise_weight * pointwise)

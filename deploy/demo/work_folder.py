@@ -1,4 +1,4 @@
-"""The demo's work folder: where things lie in it, one demo at a time, what a killed one left."""
+"""The demo's work folder: where things lie in it, what is finished, one demo at a time."""
 
 from __future__ import annotations
 
@@ -131,8 +131,6 @@ def opened_work_folder(path: Path) -> Iterator[WorkFolder]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        for left in path.glob("unfinished-*"):  # an encoding that was killed
-            shutil.rmtree(left, ignore_errors=True)
         yield WorkFolder(path)
 
 

@@ -36,9 +36,7 @@ def test_a_batch_holds_each_page_and_masked_padding(tiny_log, train_pages):
         assert (batch.products[batch.candidates[index, size:]] == log.prepared.size).all()
         events = log.sequence_rows[page][log.sequence_rows[page] >= 0]
         assert int(batch.sequence_mask[index].sum()) == events.size
-        np.testing.assert_array_equal(
-            batch.products[batch.sequence[index, : events.size]], events
-        )
+        np.testing.assert_array_equal(batch.products[batch.sequence[index, : events.size]], events)
         query = log.prepared.page_queries[log.selection.pages[page]]
         assert batch.queries[index] == query
     assert np.unique(batch.products).size == batch.products.size
@@ -130,9 +128,7 @@ def test_batches_in_order_cover_all_pages_longest_first(tiny_log, train_pages):
     sizes = np.diff(tiny_log.offsets)
     longest = [sizes[batch].max() for batch in batches]
     assert longest == sorted(longest, reverse=True)
-    assert all(
-        batch.size == 1 or batch.size * sizes[batch].max() <= 500 for batch in batches
-    )
+    assert all(batch.size == 1 or batch.size * sizes[batch].max() <= 500 for batch in batches)
     assert list(batches_in_order(train_pages[:0], tiny_log, 500)) == []
 
 

@@ -96,9 +96,9 @@ def test_turning_factors_onto_an_earlier_fit_changes_no_score(two_fits):
 
 def test_turned_factors_lie_nearer_to_the_earlier_fit(two_fits):
     before, plain, turned = two_fits
-    assert np.abs(turned.factors - before.factors).sum() < np.abs(
-        plain.factors - before.factors
-    ).sum()
+    assert (
+        np.abs(turned.factors - before.factors).sum() < np.abs(plain.factors - before.factors).sum()
+    )
 
 
 def test_the_gram_matrix_belongs_to_the_factors(two_fits):

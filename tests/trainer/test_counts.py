@@ -56,12 +56,12 @@ def recount(log, day):
         def within(days, own=own):
             return [line for line in own if line[2] // SECONDS_PER_DAY >= day - days]
 
-        row = {f"sales_{days}d": len(within(days)) for days in (7, 28, 56, 91)}
+        row: dict[str, float] = {f"sales_{days}d": len(within(days)) for days in (7, 28, 56, 91)}
         earlier = {
             line: any(other[0] == line[0] and other[2] < line[2] for other in own) for line in own
         }
         if within(91):
-            row["repeat_share_91d"] = np.mean([earlier[line] for line in within(91)])
+            row["repeat_share_91d"] = float(np.mean([earlier[line] for line in within(91)]))
         if within(28):
             row["discount_share_28d"] = np.mean([line[4] for line in within(28)])
         recent = [line[3] for line in within(28) if not math.isnan(line[3])]

@@ -9,10 +9,11 @@ from rerank_server.contract.bundle import read_bundle
 from rerank_server.contract.page import SECONDS_PER_DAY
 from rerank_server.contract.schema import FeatureSpec
 from rerank_server.onnx_graph import open_graphs
-from rerank_server.page import SearchPage, ShopperHistory
 from rerank_server.product_build import build_product_store
 from rerank_server.product_store import ProductStore
 from rerank_server.reranker import Reranker
+from rerank_server.scorer import OnnxScorer
+from tests.trainer.pages_by_id import search_page
 from trainer.catalogue import read_catalogue, with_factors
 from trainer.encoded import cutoff_days
 from trainer.errors import ConfigError
@@ -27,34 +28,6 @@ from trainer.features import (
     tables_by_day,
 )
 from trainer.snapshot import write_snapshot
-
-
-def search_page(log, index: int, ids: list[str]) -> SearchPage:
-    """Return encoded page `index` as a shop would ask for it: by ids and names."""
-    prepared, page = log.prepared, int(log.selection.pages[index])
-    part = past_of(prepared, page)
-    rows = slice(int(log.offsets[index]), int(log.offsets[index + 1]))
-    candidates = log.selection.candidates[rows]
-    place, query = int(prepared.page_places[page]), int(prepared.page_queries[page])
-    signals = np.asarray(prepared.candidate_signals[candidates])
-    return SearchPage(
-        candidate_ids=[ids[row] for row in prepared.candidate_rows[candidates]],
-        retrieval_scores=np.asarray(prepared.candidate_scores[candidates]),
-        signals={name: signals[:, column] for column, name in enumerate(prepared.signals)},
-        query=prepared.queries[query] if query >= 0 else "",
-        surface=log.schema.surfaces[log.selection.surfaces[index]],
-        time=int(prepared.page_times[page]),
-        place=prepared.places[place] if place >= 0 else None,
-        history=ShopperHistory(
-            product_ids=[ids[row] for row in prepared.interaction_rows[part]],
-            times=np.asarray(prepared.interaction_times[part]),
-            places=[
-                prepared.places[place] if place >= 0 else ""
-                for place in prepared.interaction_places[part]
-            ],
-            discounted=(prepared.interaction_discounts[part] > 0).tolist(),
-        ),
-    )
 
 
 def assert_served_as_trained(log, reranker: Reranker, index: int, ids: list[str]) -> None:
@@ -87,11 +60,12 @@ def test_every_page_is_encoded_row_by_row_as_the_server_encodes_it(
     bundle = read_bundle(tiny_export.bundle)
     store = ProductStore.open(tiny_export.products, bundle)
     graphs = open_graphs(bundle, threads=1)
+    scorer = OnnxScorer(graphs.scorer, provider="CPUExecutionProvider", threads=1)
     ids = [record["id"] for record in tiny_log.prepared.products()]
+    reranker = Reranker(bundle, store, graphs.query, scorer)
     done = 0
     for day, table in tables():
-        of_day = ProductStore(store._ids, store.vectors, table)
-        reranker = Reranker(bundle, of_day, graphs.query, None)
+        reranker.products = ProductStore(store._ids, store.vectors, table)
         for index in np.flatnonzero(days == day):
             assert_served_as_trained(tiny_log, reranker, int(index), ids)
             done += 1
@@ -103,6 +77,7 @@ def test_a_store_built_from_a_snapshot_of_the_day_encodes_its_pages_alike(
 ):
     bundle = read_bundle(tiny_export.bundle)
     graphs = open_graphs(bundle, threads=1)
+    scorer = OnnxScorer(graphs.scorer, provider="CPUExecutionProvider", threads=1)
     catalogue = read_catalogue(tiny_log.prepared)
     ids = [record["id"] for record in catalogue.records]
     chosen = np.unique(days)[[0, 40, 100, -1]].tolist()
@@ -119,7 +94,7 @@ def test_a_store_built_from_a_snapshot_of_the_day_encodes_its_pages_alike(
             "neighbour_weights", "gram", "as_of_day",
         ):  # fmt: skip
             np.testing.assert_array_equal(getattr(store.table, name), getattr(table, name), name)
-        reranker = Reranker(bundle, store, graphs.query, None)
+        reranker = Reranker(bundle, store, graphs.query, scorer)
         for index in np.flatnonzero(days == day):
             assert_served_as_trained(tiny_log, reranker, int(index), ids)
 
@@ -137,9 +112,7 @@ def test_own_purchases_are_not_counted_as_popularity(tiny_log, tables):
         shopper = int(prepared.page_shoppers[number])
         own = np.zeros(window.size, np.bool_)
         own[prepared.shopper_offsets[shopper] : prepared.shopper_offsets[shopper + 1]] = True
-        counted = np.bincount(
-            prepared.interaction_rows[window & ~own], minlength=prepared.size
-        )
+        counted = np.bincount(prepared.interaction_rows[window & ~own], minlength=prepared.size)
         rows = slice(int(log.offsets[page]), int(log.offsets[page + 1]))
         np.testing.assert_array_equal(log.dense[rows, column], counted[log.rows[rows]])
         checked += int((window & own).any())

@@ -35,9 +35,7 @@ def test_pages_without_a_positive_count_nothing():
 
 
 def test_masked_candidates_take_no_part_even_when_they_are_positive():
-    loss = listwise_softmax_loss(
-        tensor([[1, 0, 1]]), tensor([[2, 1, 50]]), tensor([[1, 1, 0]])
-    )
+    loss = listwise_softmax_loss(tensor([[1, 0, 1]]), tensor([[2, 1, 50]]), tensor([[1, 1, 0]]))
     assert float(loss) == pytest.approx(math.log(1 + math.exp(-1)), abs=1e-6)
 
 

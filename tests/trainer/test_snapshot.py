@@ -41,9 +41,7 @@ def test_a_store_built_from_a_snapshot_holds_the_trainers_table(tiny_run, tiny_e
     assert store.rows([*ids, "never seen"]).tolist() == list(range(len(ids) + 1))
 
 
-def test_an_unknown_level_keeps_the_others_in_their_place(
-    tiny_run, tiny_export, table, tmp_path
-):
+def test_an_unknown_level_keeps_the_others_in_their_place(tiny_run, tiny_export, table, tmp_path):
     levels = tiny_run.catalogue.levels.copy()
     levels[0, 0] = 0  # no leaf
     levels[1, 1] = 0  # nothing between
@@ -67,7 +65,9 @@ def test_missing_numbers_are_null_and_come_back_missing(tiny_run, tiny_export, t
     assert set(line["columns"].values()) == {None}
 
 
-def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(tiny_run, tiny_export, table, tmp_path):
+def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(
+    tiny_run, tiny_export, table, tmp_path
+):
     folder, schema = tmp_path / "snapshot", read_bundle(tiny_export.bundle).schema
     write_snapshot(folder, tiny_run.catalogue, table, schema)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trainer.train
+from tests.trainer.conftest import TINY_CONFIG
 from trainer.batches import make_batch
 from trainer.checkpoint import BEST, CHECKPOINT
 from trainer.errors import ConfigError, TrainingError
@@ -115,8 +117,6 @@ train(replace(read_config(config), epochs=1), log, catalogue, folder, progress=F
 def test_a_process_killed_in_mid_run_and_resumed_equals_one_never_killed(
     tiny_log, tiny_catalogue, config, tmp_path, never_killed
 ):
-    from tests.trainer.conftest import TINY_CONFIG
-
     command = [sys.executable, "-W", "ignore", "-c", _RUN, str(TINY_CONFIG)]
     command += [str(tiny_log.prepared.path), str(tiny_log.folder), str(tmp_path)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
@@ -155,9 +155,7 @@ def test_the_network_returned_is_the_best_average(config, tiny_log, tiny_catalog
     assert figures["validation_ndcg_at_10"] == pytest.approx(result.progress.best, abs=1e-6)
 
 
-def test_training_beats_the_network_it_started_from(
-    config, tiny_log, tiny_catalogue, never_killed
-):
+def test_training_beats_the_network_it_started_from(config, tiny_log, tiny_catalogue, never_killed):
     start = build_ranker(config, tiny_log, tiny_catalogue)
     weights = {name: value.numpy() for name, value in start.named_parameters()}
     figures = validate(config, start, weights, tiny_catalogue, tiny_log)
@@ -183,8 +181,6 @@ def test_journal_lines_of_lost_steps_and_a_cut_line_go(
 def test_tensorboard_shows_each_step_of_a_resumed_run_once(
     config, tiny_log, tiny_catalogue, tmp_path, monkeypatch
 ):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     with monkeypatch.context() as patch:
         stop_before_step(patch, 20)
         with pytest.raises(StopError):
@@ -198,9 +194,7 @@ def test_tensorboard_shows_each_step_of_a_resumed_run_once(
     assert [event.step for event in events.Scalars("validation_ndcg_at_10")] == [16, 32, 33]
 
 
-def test_training_stops_early_when_nothing_gets_better(
-    config, tiny_log, tiny_catalogue, tmp_path
-):
+def test_training_stops_early_when_nothing_gets_better(config, tiny_log, tiny_catalogue, tmp_path):
     still = replace(config, epochs=5, learning_rate=1e-30, patience=2)
     result = train(still, tiny_log, tiny_catalogue, tmp_path, progress=False)
     # the first evaluation is the best; two more are not better
@@ -212,7 +206,9 @@ def test_nan_in_the_data_stops_with_the_batch_and_its_page_named(
     config, tiny_log, tiny_catalogue, tmp_path
 ):
     page = next(
-        page for page in tiny_log.pages_of("train", "search") if tiny_log.sequence_rows[page, 0] >= 0
+        page
+        for page in tiny_log.pages_of("train", "search")
+        if tiny_log.sequence_rows[page, 0] >= 0
     )
     features = np.array(tiny_log.sequence_features)
     features[page, 0, 0] = np.nan
@@ -222,7 +218,9 @@ def test_nan_in_the_data_stops_with_the_batch_and_its_page_named(
     message = str(caught.value)
     assert f"not finite in it: sequence_features of pages [{page}]" in message
     assert f"of {tiny_log.folder.name}" in message
-    named = message.split("the batch held pages ")[1].split("]")[0].strip("[").split(", ")
+    named = (
+        message.split("the batch held pages ")[1].split("]", maxsplit=1)[0].strip("[").split(", ")
+    )
     assert str(page) in named
     assert len(named) <= config.pages_per_batch
 

@@ -50,6 +50,6 @@ def test_words_of_one_field_are_nearer_than_words_of_another(words, encoder):
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(trainer.words, "find_spec", lambda name: None)
+    monkeypatch.setattr(trainer.words, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="wordllama: got no such package"):
         read_tokenizer()

@@ -200,7 +200,7 @@ def test_the_page_is_served_until_a_signal_and_nothing_is_left(done, tmp_path, n
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_demo_ended_while_it_trains_goes_on_from_its_checkpoint(tmp_path, number):
-    config = write_config(tmp_path, epochs=40)
+    config = write_config(tmp_path, epochs=15)
     work = tmp_path / "work"
     demo = Demo(work, config, "--no-serve")
     demo.wait_for(r"\[3/8\] Train")
@@ -224,7 +224,7 @@ def test_a_demo_killed_while_it_encodes_leaves_no_worker(tmp_path):
     work = tmp_path / "work"
     demo = Demo(work, config, "--no-serve")
     until = time.monotonic() + 120
-    while not list(work.glob("unfinished-*/dense.npy")) and time.monotonic() < until:
+    while not list(work.glob(".encoded-*/dense.npy")) and time.monotonic() < until:
         time.sleep(0.005)
     assert demo.end(signal.SIGKILL) == -9
     assert_nothing_runs(work)

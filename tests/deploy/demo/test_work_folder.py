@@ -1,4 +1,4 @@
-"""The work folder: refused with a reason, used by one demo at a time, cleaned of remains."""
+"""The work folder: refused with a reason, used by one demo at a time."""
 
 from __future__ import annotations
 
@@ -58,13 +58,6 @@ def test_a_second_demo_is_told_who_has_the_folder(tmp_path):
     assert f"got one that process {os.getpid()} is using" in second.stderr
     with opened_work_folder(tmp_path):
         pass  # free again
-
-
-def test_what_a_killed_encoding_left_is_removed(tmp_path):
-    (tmp_path / "unfinished-1-x").mkdir()
-    (tmp_path / "encoded-1").mkdir()
-    with opened_work_folder(tmp_path):
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["encoded-1", "lock"]
 
 
 def test_too_little_room_is_an_error_that_says_how_much(tmp_path, monkeypatch):

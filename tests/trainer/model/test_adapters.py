@@ -21,9 +21,7 @@ def test_an_adapter_starts_as_the_plain_layer():
     layer = LowRankAdapter(4, 3, categories=5, rank=2)
     inputs = values(1, 5, 4)
     categories = paddle.to_tensor([[0, 1, 2, 3, 4]])
-    np.testing.assert_array_equal(
-        layer(inputs, categories).numpy(), layer.shared(inputs).numpy()
-    )
+    np.testing.assert_array_equal(layer(inputs, categories).numpy(), layer.shared(inputs).numpy())
 
 
 def test_category_zero_is_the_shared_layer_after_training():

@@ -91,12 +91,13 @@ def test_padding_never_changes_a_score(ranker, filler):
 
 def test_permuting_candidates_permutes_scores(ranker):
     values, order = page(), [4, 2, 0, 1, 3]
+    places = paddle.to_tensor(order)
     straight = ranker.scorer(values).numpy()
     turned = replace(
         values,
-        candidates=values.candidates[:, order],
-        categories=values.categories[:, order],
-        dense=values.dense[:, order],
+        candidates=values.candidates.index_select(places, axis=1),
+        categories=values.categories.index_select(places, axis=1),
+        dense=values.dense.index_select(places, axis=1),
     )
     np.testing.assert_allclose(ranker.scorer(turned).numpy(), straight[:, order], atol=1e-6)
 

@@ -18,7 +18,11 @@ def values(*shape, seed=0):
 
 
 def test_padding_after_the_events_changes_nothing(layer):
-    candidates, vectors, features = values(1, 3, 8), values(1, 4, 8, seed=1), values(1, 4, 5, seed=2)
+    candidates, vectors, features = (
+        values(1, 3, 8),
+        values(1, 4, 8, seed=1),
+        values(1, 4, 5, seed=2),
+    )
     mask = paddle.ones([1, 4])
     straight = layer(candidates, vectors, features, mask).numpy()
     padded = layer(
@@ -41,7 +45,11 @@ def test_a_shopper_without_a_past_is_the_zero_slot(layer):
 
 
 def test_the_order_of_events_matters_and_candidates_are_independent(layer):
-    candidates, vectors, features = values(1, 3, 8), values(1, 4, 8, seed=1), values(1, 4, 5, seed=2)
+    candidates, vectors, features = (
+        values(1, 3, 8),
+        values(1, 4, 8, seed=1),
+        values(1, 4, 5, seed=2),
+    )
     mask = paddle.ones([1, 4])
     straight = layer(candidates, vectors, features, mask).numpy()
     turned = layer(candidates, vectors.flip([1]), features.flip([1]), mask).numpy()
