@@ -25,7 +25,8 @@ COPY --from=build /opt/crossrank /opt/crossrank
 ENV PATH=/opt/crossrank/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    RERANK_ADDRESS=0.0.0.0:50051 \
+    RERANK_HOST=0.0.0.0 \
+    RERANK_PORT=50051 \
     RERANK_BUNDLE=/bundle \
     RERANK_PRODUCTS=/products
 USER 10001:10001
@@ -38,4 +39,7 @@ import sys, grpc; \
 from grpc_health.v1 import health_pb2, health_pb2_grpc; \
 health = health_pb2_grpc.HealthStub(grpc.insecure_channel('localhost:50051')); \
 sys.exit(health.Check(health_pb2.HealthCheckRequest(), timeout=3).status != 1)"]
+# The server refuses to listen beyond the container without TLS (RERANK_TLS_CERTIFICATE and
+# RERANK_TLS_KEY) unless RERANK_INSECURE_LISTEN=true says that something else protects it.
 ENTRYPOINT ["crossrank"]
+CMD ["serve"]

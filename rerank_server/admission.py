@@ -14,6 +14,9 @@ from itertools import count
 PAGE_COST = 100
 # Weight of the newest page in the running mean of the time that a page takes.
 _NEWEST = 0.05
+# A page may join the queue when this many times what it expects to take is left: what others
+# still send, and the answers to them, slow it down.
+_SLACK = 1.4
 # Above this many callers, those without a claim left are forgotten.
 _REMEMBERED_CALLERS = 1_024
 
@@ -94,6 +97,7 @@ class Admission:
         self._sequence = count()
         self._seconds_per_cost = 0.0
         self._deviation = 0.0
+        self._learned = 0
 
     @property
     def queued_candidates(self) -> int:
@@ -158,15 +162,16 @@ class Admission:
         return seconds * (candidates + PAGE_COST)
 
     def _learn(self, seconds_per_cost: float) -> None:
-        if not self._seconds_per_cost:
-            self._seconds_per_cost = seconds_per_cost
+        self._learned += 1
+        weight = max(1 / self._learned, _NEWEST)  # a plain mean at first
         error = seconds_per_cost - self._seconds_per_cost
-        self._seconds_per_cost += _NEWEST * error
-        self._deviation += _NEWEST * (abs(error) - self._deviation)
+        self._seconds_per_cost += weight * error
+        if self._learned > 1:
+            self._deviation += weight * (abs(error) - self._deviation)
 
     def _refuse_at_once(self, candidates: int, caller: str, deadline: float) -> Refusal | None:
         wait = self._ahead(candidates, caller) * self._seconds_per_cost / self._limits.pages
-        if self._now() + wait + self.expected_s(candidates) > deadline:
+        if _SLACK * (wait + self.expected_s(candidates)) > deadline - self._now():
             return Refusal.LATE
         while self._queued and self._queued + candidates > self._limits.queued_candidates:
             longest = max(self._callers.values(), key=lambda one: one.queued)

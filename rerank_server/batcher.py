@@ -9,8 +9,11 @@ from time import perf_counter
 
 import numpy as np
 
+from rerank_server.contract.features import SEQUENCE_FEATURES
 from rerank_server.contract.graph_inputs import ScorerPage
 from rerank_server.contract.page import Floats
+from rerank_server.cores import available_cores
+from rerank_server.reranker import Reranker
 from rerank_server.scorer import Scorer, ScorerError
 
 # Candidates of one call, padding included; more only lengthens the wait of those behind it.
@@ -88,6 +91,32 @@ class BatchingScorer:
                 following[0].woken.set()
             for entry in batch[1:]:
                 entry.woken.set()
+
+
+def share_calls(reranker: Reranker) -> None:
+    """Let the threads that use `reranker` share its scorer's calls.
+
+    As many calls run at the same time as the cores allow.
+
+    Raises:
+        ScorerError: When the scorer fails.
+    """
+    scorer, bundle = reranker.scorer, reranker.bundle
+    widths, schema = bundle.manifest.widths, bundle.schema
+    page = ScorerPage(
+        query_vector=np.zeros(widths.query, np.float32),
+        surface=0,
+        candidate_vectors=np.zeros((_MANY, widths.product), np.float32),
+        categories=np.zeros(_MANY, np.int32),
+        dense=np.zeros((_MANY, len(schema.features)), np.float32),
+        sequence_vectors=np.zeros((schema.sequence_length, widths.product), np.float32),
+        sequence_features=np.zeros((schema.sequence_length, len(SEQUENCE_FEATURES)), np.float32),
+    )
+    reranker.scorer = BatchingScorer(
+        scorer,
+        call_cost=measure_call_cost(scorer, page),
+        calls=max(1, available_cores() // scorer.threads),
+    )
 
 
 def measure_call_cost(scorer: Scorer, page: ScorerPage) -> float:

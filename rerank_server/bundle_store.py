@@ -129,7 +129,7 @@ class BundleStore(Generic[ServedT]):
             warm_up(served)
         except RerankError as error:
             raise BundleChangeError(str(error)) from error
-        except Exception as error:
+        except Exception as error:  # whatever fails, the old bundle keeps serving
             _LOG.exception("loading failed")
             raise BundleChangeError(
                 f"{bundle_path}: got {type(error).__name__}, want a bundle that can be served;"
@@ -175,12 +175,10 @@ class BundleStore(Generic[ServedT]):
     def shadow(self, page: SearchPage, ranked: RankedPage, bundles: Bundles[ServedT]) -> None:
         """Rerank a page that is answered already with the bundle on trial, and compare.
 
-        One page at a time, in a thread of its own; a page that comes meanwhile is skipped. A
-        page that is cut to `top_k` is reranked whole, so only whole pages are compared.
+        One page at a time, in a thread of its own; a page that comes meanwhile is skipped.
         """
         trial = bundles.candidate
-        whole = len(ranked.candidate_ids) == page.size
-        if trial is None or not trial.shadow or ranked.degraded or not whole:
+        if trial is None or not trial.shadow or ranked.degraded or not ranked.candidate_ids:
             return
         if not self._shadow_busy.acquire(blocking=False):
             trial.report.count_shadow_skipped()
@@ -197,12 +195,11 @@ class BundleStore(Generic[ServedT]):
     def _compare(self, page: SearchPage, ranked: RankedPage, trial: Candidate[ServedT]) -> None:
         try:
             other = trial.served.rerank(page)
-            if other.degraded:
+            if other.degraded or not other.candidate_ids:
                 trial.report.count_shadow_failed()
             else:
                 trial.report.compare(ranked, other)
-        except Exception:
-            # the page may name what only the current bundle knows
+        except Exception:  # noqa: BLE001 - the page may name what only the current bundle knows
             _LOG.exception("the bundle on trial failed")
             trial.report.count_shadow_failed()
         finally:

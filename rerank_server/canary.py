@@ -73,19 +73,21 @@ def in_canary(shopper_id: str | None, percent: float, salt: str) -> bool:
 def rank_agreement(ranks: Rows, other_ranks: Rows) -> float:
     """Return Spearman's rank correlation of two orders of one page.
 
-    1 - 6 * sum(d^2) / (n * (n^2 - 1)), d the difference of a candidate's two positions.
+    1 - 6 * sum(d^2) / (n * (n^2 - 1)), d the difference of a candidate's two positions, over the
+    n candidates that stand in both orders.
 
     Args:
-        ranks: Retrieval rank of each candidate, best first, a permutation of 0 to n - 1.
+        ranks: Retrieval rank of each candidate returned, best first, none twice.
         other_ranks: The same by the other order.
 
     Returns:
         In [-1, 1]; NaN for fewer than two candidates, where there is no order.
     """
-    size = ranks.shape[0]
+    both = np.intersect1d(ranks, other_ranks, assume_unique=True)
+    size = both.shape[0]
     if size < 2:  # noqa: PLR2004 - two make an order
         return float("nan")
-    difference = _positions(ranks) - _positions(other_ranks)
+    difference = _positions(ranks, both) - _positions(other_ranks, both)
     return float(1 - 6 * (difference**2).sum() / (size * (size * size - 1)))
 
 
@@ -117,7 +119,7 @@ class CandidateReport:
             self._shadow[Outcome.DEGRADED] += 1
 
     def compare(self, current: RankedPage, candidate: RankedPage) -> None:
-        """Compare two orders of one whole page, neither of them degraded."""
+        """Compare two orders of one page, neither of them degraded nor empty."""
         agreement = rank_agreement(current.retrieval_ranks, candidate.retrieval_ranks)
         with self._lock:
             self._shadow[Outcome.RANKED] += 1
@@ -156,9 +158,11 @@ def _reranking_us(ranked: RankedPage) -> int:
     )
 
 
-def _positions(ranks: Rows) -> npt.NDArray[np.int64]:
-    positions = np.empty(ranks.shape[0], np.int64)
-    positions[ranks] = np.arange(ranks.shape[0])
+def _positions(ranks: Rows, both: Rows) -> npt.NDArray[np.int64]:
+    """Return where each of `both`, ascending, stands among those of them in `ranks`."""
+    order = np.searchsorted(both, ranks[np.isin(ranks, both)])
+    positions = np.empty(both.shape[0], np.int64)
+    positions[order] = np.arange(both.shape[0])
     return positions
 
 

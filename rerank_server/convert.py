@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
+from rerank_server.bundle_store import Bundles, Candidate
 from rerank_server.contract.errors import PageError
 from rerank_server.contract.page import Floats
 from rerank_server.page import DegradedReason, RankedPage, SearchPage, ShopperHistory
+from rerank_server.pb import admin_pb2
 from rerank_server.pb import rerank_pb2 as pb
+from rerank_server.policy_trace import PolicyTrace
 
 _KINDS: dict[int, str] = {
     pb.EVENT_KIND_IMPRESSION: "impression",
@@ -43,6 +49,7 @@ def page_from_pb(request: pb.RerankRequest) -> SearchPage:
         objective_weights=dict(request.objective_weights),
         explain=request.explain,
         top_k=request.top_k if request.HasField("top_k") else None,
+        policy_trace=request.policy_trace,
     )
 
 
@@ -81,7 +88,54 @@ def response_to_pb(
     )
     if ranked.degraded_reason is not None:
         response.degraded_reason = _REASONS[ranked.degraded_reason]
+    if ranked.policy_trace is not None:
+        response.policy_trace.CopyFrom(_policy_trace_to_pb(ranked.policy_trace))
     return response
+
+
+def bundles_to_pb(bundles: Bundles[Any]) -> admin_pb2.HeldBundles:
+    """Return which bundles are held."""
+    previous, trial = bundles.previous, bundles.candidate
+    return admin_pb2.HeldBundles(
+        current_id=bundles.current.bundle.manifest.bundle_id,
+        previous_id=previous.bundle.manifest.bundle_id if previous else None,
+        candidate_id=trial.bundle_id if trial else None,
+    )
+
+
+def candidate_to_pb(trial: Candidate[Any]) -> pb.CandidateStatus:
+    """Return what was seen of the bundle on trial."""
+    figures = trial.figures()
+    agreement, same_first = figures.rank_agreement, figures.same_first_share
+    return pb.CandidateStatus(
+        bundle_id=trial.bundle_id,
+        canary_percent=trial.canary_percent,
+        shadow=trial.shadow,
+        canary_pages=figures.canary_pages,
+        canary_degraded=figures.canary_degraded,
+        shadow_pages=figures.shadow_pages,
+        shadow_degraded=figures.shadow_degraded,
+        shadow_skipped=figures.shadow_skipped,
+        rank_agreement=None if math.isnan(agreement) else agreement,
+        same_first_share=None if math.isnan(same_first) else same_first,
+        current_p50_us=figures.current_us[0],
+        current_p99_us=figures.current_us[1],
+        candidate_p50_us=figures.candidate_us[0],
+        candidate_p99_us=figures.candidate_us[1],
+    )
+
+
+def _policy_trace_to_pb(trace: PolicyTrace) -> pb.PolicyTrace:
+    return pb.PolicyTrace(
+        policy_version=trace.policy_version,
+        hidden=trace.hidden,
+        rules=trace.rules,
+        shortfalls=trace.shortfalls,
+        rule_indexes=trace.rule_indexes,
+        retrieval_ranks=trace.retrieval_ranks,
+        ranks_before=trace.ranks_before,
+        ranks_after=trace.ranks_after,
+    )
 
 
 def _signals_from_pb(request: pb.RerankRequest) -> dict[str, Floats]:

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from rerank_server import tokens, tracing
+from rerank_server.bundle_store import BundleChangeError
 from rerank_server.contract.errors import PageError, RerankError
+from rerank_server.health_guard import HealthGuard
 from rerank_server.metrics import Metrics
 from rerank_server.observer import Observer
-from rerank_server.tokens import RateLimitError, TokenGate, UnauthenticatedError
+from rerank_server.tokens import (
+    Caller,
+    ForbiddenError,
+    RateLimitError,
+    TokenGate,
+    UnauthenticatedError,
+)
 
 # The first entry that fits decides.
 STATUS_OF_ERROR: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (PageError, grpc.StatusCode.INVALID_ARGUMENT),
     (UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
+    (ForbiddenError, grpc.StatusCode.PERMISSION_DENIED),
     (RateLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (BundleChangeError, grpc.StatusCode.FAILED_PRECONDITION),
     (RerankError, grpc.StatusCode.INTERNAL),
 )
+_ADMIN_METHODS = "/rerank.v1.AdminService/"
 _HEALTH_METHODS = "/grpc.health.v1.Health/"
-_INTERNAL_DETAIL = "internal error, see the server's log"
+INTERNAL_DETAIL = "internal error, see the server's log"
+_UNREADABLE = object()
+_UNREADABLE_DETAIL = "message: got bytes that are no message of this method, want protobuf"
 _LOG = logging.getLogger(__name__)
 
 # Texts, because grpc's classes are generic in the stubs only.
@@ -50,6 +64,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
 
         async def answer(request: Message, context: _Context) -> Message:
+            if request is _UNREADABLE:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, _UNREADABLE_DETAIL)
             try:
                 return await behaviour(request, context)
             except RerankError as error:
@@ -62,7 +78,11 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             except Exception:  # noqa: BLE001 - the client gets a status, the log the rest
                 return await _abort_internal(context, method)
 
-        return _replace_behaviour(handler, answer)
+        return grpc.unary_unary_rpc_method_handler(
+            answer,
+            request_deserializer=_careful(handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
 
 
 class ObservingInterceptor(grpc.aio.ServerInterceptor):
@@ -91,20 +111,28 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
                 try:
                     call.response = await behaviour(request, context)
                     return cast("Message", call.response)
+                except asyncio.CancelledError:  # the client went away
+                    call.code = "CANCELLED"
+                    raise
                 finally:
-                    # 0, not a StatusCode, until one is set
-                    call.code = getattr(context.code(), "name", "OK")
+                    if call.code == "OK":
+                        # 0, not a StatusCode, until one is set
+                        call.code = getattr(context.code(), "name", "OK")
 
         return _replace_behaviour(handler, answer)
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Lets calls in by bearer token, before their message is read; health checks need none."""
+    """Lets calls in by bearer token, before their message is read; health checks need none.
 
-    def __init__(self, gate: TokenGate, metrics: Metrics | None) -> None:
+    Without tokens only calls that change what is served are refused.
+    """
+
+    def __init__(self, gate: TokenGate | None, metrics: Metrics | None) -> None:
         """Ask `gate`; count refusals in `metrics` unless they are off."""
         self._gate = gate
         self._metrics = metrics
+        self._health = HealthGuard()
 
     async def intercept_service(
         self,
@@ -113,14 +141,17 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     ) -> _Handler | None:
         """Refuse the call, or let it in and count the candidates of its page."""
         if handler_call_details.method.startswith(_HEALTH_METHODS):
-            return await continuation(handler_call_details)
+            handler = await continuation(handler_call_details)
+            return None if handler is None else self._health.guard(handler)
         try:
-            caller = self._gate.admit(_header(handler_call_details, tokens.HEADER))
+            caller = self._admit(handler_call_details)
         except RerankError as error:
             self._count(error)
             return _refusal(error)
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or caller.candidates is None:
+        if handler is None or handler.unary_unary is None:
+            return handler
+        if caller is None or caller.candidates is None:
             return handler
         behaviour = cast("_Behaviour", handler.unary_unary)
 
@@ -134,6 +165,21 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
         return _replace_behaviour(handler, answer)
 
+    def _admit(self, details: grpc.HandlerCallDetails) -> Caller | None:
+        admin = details.method.startswith(_ADMIN_METHODS)
+        if self._gate is None:
+            if admin:
+                raise ForbiddenError(
+                    "admin: got a call on a port without tokens that other machines reach, want"
+                    " --tokens, or a port on loopback"
+                )
+            return None
+        caller = self._gate.admit(_header(details, tokens.HEADER))
+        if admin:
+            caller.check_admin()
+        tokens.CALLER.set(caller.token.name)
+        return caller
+
     def _count(self, error: RerankError) -> None:
         if self._metrics is not None:
             self._metrics.count_refused(status_of(error).name)
@@ -142,6 +188,20 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 def status_of(error: RerankError) -> grpc.StatusCode:
     """Return the gRPC status of an error."""
     return next(code for kind, code in STATUS_OF_ERROR if isinstance(error, kind))
+
+
+def _careful(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Return `deserialize` with `_UNREADABLE` for what it cannot read; gRPC would tell callers."""
+    if deserialize is None:
+        return None
+
+    def read(data: bytes) -> Any:  # noqa: ANN401 - any message
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _UNREADABLE
+
+    return read
 
 
 async def _abort(context: _Context, error: RerankError) -> NoReturn:
@@ -157,7 +217,7 @@ def _refusal(error: RerankError) -> _Handler:
     async def refuse(requests: object, context: _Context) -> None:  # noqa: ARG001 - gRPC passes it
         await _abort(context, error)
 
-    return grpc.stream_stream_rpc_method_handler(refuse)  # type: ignore[arg-type]
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _header(details: grpc.HandlerCallDetails, name: str) -> str | None:
@@ -170,7 +230,7 @@ def _header(details: grpc.HandlerCallDetails, name: str) -> str | None:
 
 async def _abort_internal(context: _Context, method: str) -> NoReturn:
     _LOG.exception("call failed", extra={"fields": {"method": method}})
-    await context.abort(grpc.StatusCode.INTERNAL, _INTERNAL_DETAIL)
+    await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_DETAIL)
 
 
 def _replace_behaviour(handler: _Handler, behaviour: _Behaviour) -> _Handler:

@@ -26,7 +26,7 @@ def locate_page(page: SearchPage, schema: Schema, products: ProductStore) -> Pag
     shown = _page_time(page)
     return Page(
         query=page.query,
-        surface=_surface(page.surface, schema),
+        surface=surface_index(page.surface, schema),
         time=shown,
         rows=products.rows(page.candidate_ids),
         retrieval_scores=np.asarray(page.retrieval_scores, np.float32),
@@ -63,7 +63,8 @@ def _page_time(page: SearchPage) -> int:
     return shown
 
 
-def _surface(name: str, schema: Schema) -> int:
+def surface_index(name: str, schema: Schema) -> int:
+    """Return the position of a surface in the schema; the first one's where unknown."""
     return schema.surfaces.index(name) if name in schema.surfaces else 0
 
 

@@ -1,15 +1,18 @@
-"""What is seen of every call, whichever door it came through: access log and metrics."""
+"""What is seen of every call, whichever door it came through: access log, metrics, spans."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rerank_server.access_log import AccessLog
 from rerank_server.metrics import Metrics
 from rerank_server.tracing import read_traceparent
+
+if TYPE_CHECKING:  # needs an extra
+    from rerank_server.spans import SpanExport
 
 
 class Call:
@@ -26,10 +29,13 @@ class Call:
 class Observer:
     """Sees calls begin and end."""
 
-    def __init__(self, access_log: AccessLog, metrics: Metrics | None) -> None:
-        """Write to `access_log`, and count in `metrics` unless they are off."""
+    def __init__(
+        self, access_log: AccessLog, metrics: Metrics | None, spans: SpanExport | None = None
+    ) -> None:
+        """Write to `access_log`; count in `metrics` and export `spans` unless they are off."""
         self._access_log = access_log
         self.metrics = metrics
+        self._spans = spans
 
     @contextmanager
     def watch(self, method: str, traceparent: str | None) -> Generator[Call]:
@@ -53,6 +59,15 @@ class Observer:
                         call.response,
                         None if trace is None else trace.trace_id,
                     )
+            if self._spans is not None and trace is not None and trace.sampled:
+                self._spans.record(
+                    method,
+                    call.code,
+                    took_us,
+                    parent=trace,
+                    request=call.request,
+                    response=call.response,
+                )
             self._access_log.write(
                 method,
                 call.code,

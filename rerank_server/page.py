@@ -11,6 +11,7 @@ import numpy as np
 
 from rerank_server.contract.errors import PageError
 from rerank_server.contract.page import Floats, Rows, Times
+from rerank_server.policy_trace import PolicyTrace
 
 MAX_CANDIDATES = 1_000
 MAX_EVENTS = 4_096
@@ -81,6 +82,9 @@ class SearchPage:
         objective_weights: Replaces the bundle's weights when not empty.
         explain: Whether to say which feature groups moved each candidate.
         top_k: How many candidates to return; None means all.
+        policy_trace: Whether to say which rules of the policy moved what.
+        texts: What each candidate is in words, one per candidate or none at all; read for
+            candidates that the product store does not hold, an empty text says nothing.
     """
 
     candidate_ids: Sequence[str]
@@ -96,6 +100,8 @@ class SearchPage:
     objective_weights: Mapping[str, float] = field(default_factory=dict)
     explain: bool = False
     top_k: int | None = None
+    texts: Sequence[str] = ()
+    policy_trace: bool = False
 
     def __post_init__(self) -> None:
         """Check the rules of `rerank.proto`.
@@ -118,6 +124,7 @@ class SearchPage:
             columns[name] = _column(f"signal {name!r}", values, size)
         object.__setattr__(self, "signals", columns)
         _check_text("query", self.query, MAX_QUERY_BYTES)
+        _check_size("texts", len(self.texts), size, optional=True)
         for name in ("surface", "place", "shopper_id", "category"):
             _check_text(name, getattr(self, name) or "", MAX_NAME_BYTES)
         if self.time is not None and not 0 <= self.time < _TIME_LIMIT:
@@ -164,7 +171,8 @@ class RankedPage:
         candidate_ids: Best first; equal scores keep retrieval order.
         retrieval_ranks: Where each stood, from 0.
         bundle_id: The bundle that answered.
-        scores: Not increasing, shape (returned,); empty when degraded.
+        scores: Not increasing unless a policy moved candidates, shape (returned,); empty when
+            degraded.
         objectives: What the columns of `probabilities` are of.
         probabilities: Shape (returned, objectives); no rows when degraded.
         explanations: Score minus the score without a feature group, shape (returned,), by
@@ -172,6 +180,7 @@ class RankedPage:
         degraded_reason: Why this is the retrieval order; None when it is not.
         degraded_detail: The same in words.
         timings: Where the time went.
+        policy_trace: Which rule moved what; None unless asked for.
     """
 
     candidate_ids: Sequence[str]
@@ -184,6 +193,7 @@ class RankedPage:
     degraded_reason: DegradedReason | None = None
     degraded_detail: str = ""
     timings: Timings = field(default_factory=Timings)
+    policy_trace: PolicyTrace | None = None
 
     @property
     def degraded(self) -> bool:

@@ -140,7 +140,8 @@ def _check_demand(floors: Sequence[ExposureRule], room: int, where: str) -> None
         )
 
 
-def _check_single(what: str, rules: Sequence[DiversityRule] | Sequence[RelevanceFloorRule]) -> None:
+def _check_single(what: str, rules: Sequence[DiversityRule | RelevanceFloorRule]) -> None:
+    first: DiversityRule | RelevanceFloorRule
     for first, second in combinations(rules, 2):
         if first.when.overlaps(second.when):
             raise PolicyError(

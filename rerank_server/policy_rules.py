@@ -34,6 +34,15 @@ class When:
     starts: int | None = None
     ends: int | None = None
 
+    def holds(self, surface: str, time: int, query: str) -> bool:
+        """Return whether a page has the rule in force; `query` as `normal_query` writes it."""
+        return (
+            (not self.surfaces or surface in self.surfaces)
+            and (not self.queries or query in self.queries)
+            and (self.starts is None or self.starts <= time)
+            and (self.ends is None or time < self.ends)
+        )
+
     def overlaps(self, other: When) -> bool:
         """Return whether some page can have both rules in force."""
         starts = max(_or(self.starts, -math.inf), _or(other.starts, -math.inf))
@@ -227,13 +236,7 @@ class RelevanceFloorRule:
 
 
 Rule: TypeAlias = (
-    PinRule
-    | HideRule
-    | BuryRule
-    | BoostRule
-    | ExposureRule
-    | DiversityRule
-    | RelevanceFloorRule
+    PinRule | HideRule | BuryRule | BoostRule | ExposureRule | DiversityRule | RelevanceFloorRule
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -14,10 +15,10 @@ from rerank_server.contract.features import EncodedPage, FeatureEncoder
 from rerank_server.contract.golden import Graphs
 from rerank_server.contract.graph_inputs import Graph, ScorerPage
 from rerank_server.contract.page import Floats, Page
-from rerank_server.contract.schema import normalise
+from rerank_server.contract.schema import Normaliser
 from rerank_server.cores import available_cores
 from rerank_server.explanation import without_each_group
-from rerank_server.lookup import check_objectives, locate_page
+from rerank_server.lookup import check_objectives, locate_page, surface_index
 from rerank_server.onnx_graph import check_golden, open_graph
 from rerank_server.page import (
     DegradedReason,
@@ -26,10 +27,19 @@ from rerank_server.page import (
     Timings,
     retrieval_order,
 )
-from rerank_server.policy import combine_objectives, objective_weights, order_by_score
+from rerank_server.policy import (
+    Policy,
+    Ruling,
+    combine_objectives,
+    objective_weights,
+    order_by_score,
+)
+from rerank_server.policy_match import PolicyPage
+from rerank_server.policy_rules import PolicyRules
 from rerank_server.product_store import ProductStore
 from rerank_server.query_vectors import QueryVectors
 from rerank_server.scorer import OnnxScorer, Scorer, ScorerError
+from rerank_server.text_products import TextProducts
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,8 +54,11 @@ class Reranker:
         self.bundle = bundle
         self.products = products
         self.scorer = scorer
+        self.policy: Policy | None = None  # replaced as a whole, between two pages
         self._queries = QueryVectors(query_graph, bundle.text_encoder)
+        self._texts = TextProducts(bundle, threads=scorer.threads)
         self._per_thread = threading.local()  # an encoder holds scratch memory
+        self._normalise = Normaliser(bundle.schema)
         self._category_rows = {name: row for row, name in enumerate(bundle.schema.categories)}
 
     @classmethod
@@ -94,9 +107,45 @@ class Reranker:
         except ScorerError:
             _LOG.exception("scoring failed")
             reason, detail = DegradedReason.SCORER_FAILED, "the scorer failed, see the log"
-        return retrieval_order(
-            page, self.bundle.manifest.bundle_id, reason, detail, clock.timings()
+        return self.in_retrieval_order(page, reason, detail, clock.timings())
+
+    def in_retrieval_order(
+        self, page: SearchPage, reason: DegradedReason, detail: str, timings: Timings
+    ) -> RankedPage:
+        """Return `page` as it came but for what the policy hides, marked degraded."""
+        bundle_id, policy = self.bundle.manifest.bundle_id, self.policy
+        if policy is None or not policy.rules.hides:
+            return retrieval_order(page, bundle_id, reason, detail, timings)
+        rows = self.products.rows(page.candidate_ids)
+        hidden = policy.hidden(
+            PolicyPage(
+                candidate_ids=page.candidate_ids,
+                rows=rows,
+                categories=self.products.table.categories[rows],
+                vectors=np.empty((0, 0), np.float32),  # no rule that hides looks at it
+                table=self.products.table,
+                surface=surface_index(page.surface, self.bundle.schema),
+                time=page.time or int(time.time()),
+                query=page.query,
+            )
         )
+        ranks = np.flatnonzero(~hidden)[: page.top_k].astype(np.int32)
+        return RankedPage(
+            candidate_ids=[page.candidate_ids[rank] for rank in ranks.tolist()],
+            retrieval_ranks=ranks,
+            bundle_id=bundle_id,
+            degraded_reason=reason,
+            degraded_detail=detail,
+            timings=timings,
+        )
+
+    def compile_policy(self, rules: PolicyRules) -> Policy:
+        """Return the policy that `rules` are for this bundle, to become `policy`.
+
+        Raises:
+            PolicyError: When a rule names what the bundle does not know.
+        """
+        return Policy(rules, self.bundle.schema, self.bundle.vocabulary)
 
     def encode(self, page: SearchPage) -> EncodedPage:
         """Return the arrays of a page before normalisation, as the trainer computes them.
@@ -110,7 +159,10 @@ class Reranker:
         schema, bundle_id = self.bundle.schema, self.bundle.manifest.bundle_id
         query_vector = self._queries.vector(page.query)
         clock.lap("query_us")
-        scorer_page = self._gather(located, self._encode(page, located), query_vector)
+        encoded = self._encode(page, located)
+        scorer_page = self._gather(located, encoded, query_vector)
+        if page.texts:
+            self._read_texts(page, encoded, scorer_page.candidate_vectors)
         clock.lap("encode_us")
         weights = self._weights(page, located)
         probabilities = self.scorer.score([scorer_page])[0]
@@ -118,19 +170,44 @@ class Reranker:
         _refuse_not_finite(scores)
         explanations = self._explain(scorer_page, scores, weights) if page.explain else {}
         clock.lap("score_us")
-        ranks = order_by_score(scores, page.top_k)
+        ruling = self._rule(page, located, scorer_page, scores, probabilities)
+        ranks = ruling.ranks
         ranked_ids = [page.candidate_ids[rank] for rank in ranks.tolist()]
         clock.lap("policy_us")
         return RankedPage(
             candidate_ids=ranked_ids,
             retrieval_ranks=ranks,
             bundle_id=bundle_id,
-            scores=scores[ranks],
+            scores=ruling.scores[ranks],
             objectives=schema.objectives,
             probabilities=probabilities[ranks],
             explanations={group: values[ranks] for group, values in explanations.items()},
             timings=clock.timings(),
+            policy_trace=ruling.trace,
         )
+
+    def _rule(
+        self,
+        page: SearchPage,
+        located: Page,
+        scored: ScorerPage,
+        scores: Floats,
+        probabilities: Floats,
+    ) -> Ruling:
+        policy = self.policy
+        if policy is None:
+            return Ruling(order_by_score(scores, page.top_k), scores)
+        seen = PolicyPage(
+            candidate_ids=page.candidate_ids,
+            rows=located.rows,
+            categories=scored.categories,
+            vectors=scored.candidate_vectors,
+            table=self.products.table,
+            surface=located.surface,
+            time=located.time,
+            query=page.query,
+        )
+        return policy.apply(seen, scores, probabilities, top_k=page.top_k, trace=page.policy_trace)
 
     def _encode(self, page: SearchPage, located: Page) -> EncodedPage:
         encoder = getattr(self._per_thread, "encoder", None)
@@ -151,10 +228,16 @@ class Reranker:
             surface=located.surface,
             candidate_vectors=vectors[encoded.rows],
             categories=encoded.categories,
-            dense=normalise(self.bundle.schema, encoded.dense),
+            dense=self._normalise(encoded.dense),
             sequence_vectors=vectors[encoded.sequence_rows],
             sequence_features=encoded.sequence_features,
         )
+
+    def _read_texts(self, page: SearchPage, encoded: EncodedPage, vectors: Floats) -> None:
+        """Put vectors of their words in place of those of unknown candidates."""
+        known = encoded.rows != self.products.table.unknown_row
+        told = [at for at in np.flatnonzero(~known).tolist() if page.texts[at]]
+        vectors[told] = self._texts.vectors([page.texts[at] for at in told])
 
     def _weights(self, page: SearchPage, located: Page) -> Floats:
         schema = self.bundle.schema

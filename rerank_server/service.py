@@ -1,28 +1,39 @@
-"""The service of `rerank.proto`: convert, rerank within the deadline, convert."""
+"""The services of the protos: convert, rerank within the deadline or change bundles, convert."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from time import monotonic, perf_counter_ns
 from typing import Any, TypeAlias
 
 import grpc
 
+from rerank_server.admission import Admission, Refusal
+from rerank_server.bundle_store import Bundles, BundleStore
 from rerank_server.contract.errors import RerankError
-from rerank_server.convert import page_from_pb, response_to_pb
+from rerank_server.convert import (
+    bundles_to_pb,
+    candidate_to_pb,
+    page_from_pb,
+    response_to_pb,
+)
 from rerank_server.page import (
     DegradedReason,
     RankedPage,
     SearchPage,
     Timings,
-    retrieval_order,
 )
+from rerank_server.pb import admin_pb2
 from rerank_server.pb import rerank_pb2 as pb
+from rerank_server.pb.admin_pb2_grpc import AdminServiceServicer
 from rerank_server.pb.rerank_pb2_grpc import RerankServiceServicer
 from rerank_server.reranker import Reranker
+from rerank_server.tokens import CALLER
 from rerank_server.version import server_version
 
 # What is kept back of the client's deadline to send the answer: a tenth of it, within bounds.
@@ -39,11 +50,24 @@ class RerankService(RerankServiceServicer):
     """Answers every valid page: reranked in time, or in retrieval order and degraded."""
 
     def __init__(
-        self, reranker: Reranker, workers: ThreadPoolExecutor, *, timeout: timedelta
+        self,
+        bundles: BundleStore[Reranker],
+        workers: ThreadPoolExecutor,
+        admission: Admission,
+        *,
+        timeout: timedelta,
     ) -> None:
-        """Serve `reranker` on `workers`, each page within `timeout` or the client's deadline."""
-        self._reranker = reranker
+        """Serve what `bundles` holds.
+
+        Args:
+            bundles: Says which bundle answers a page.
+            workers: Where pages are reranked.
+            admission: Says which page is next; its clock is the event loop's.
+            timeout: Longest time for one page, where the client's deadline is not shorter.
+        """
+        self._bundles = bundles
         self._workers = workers
+        self._admission = admission
         self._timeout_s = timeout.total_seconds()
         self._started = monotonic()
         self._version = server_version()
@@ -53,8 +77,15 @@ class RerankService(RerankServiceServicer):
     ) -> pb.RerankResponse:
         """Rerank one page."""
         arrived = perf_counter_ns()
-        page = page_from_pb(request)
-        ranked, queue_us = await self._rerank_in_time(page, _remaining_s(context), arrived)
+        return await self.answer(page_from_pb(request), context, arrived)
+
+    async def answer(self, page: SearchPage, context: _Context, arrived: int) -> pb.RerankResponse:
+        """Rerank one page that arrived at `arrived` on the clock of `perf_counter_ns`."""
+        bundles = self._bundles.bundles
+        reranker = bundles.choose(page.shopper_id)
+        ranked, queue_us = await self._rerank_in_time(page, reranker, context, arrived)
+        if bundles.candidate is not None:
+            self._watch_candidate(bundles, reranker, page, ranked)
         total_us = (perf_counter_ns() - arrived) // 1_000
         return response_to_pb(ranked, queue_us=queue_us, total_us=total_us, version=self._version)
 
@@ -64,18 +95,20 @@ class RerankService(RerankServiceServicer):
         context: _Context,  # noqa: ARG002 - gRPC passes it
     ) -> pb.GetServerStatusResponse:
         """Say what this server serves."""
-        manifest = self._reranker.bundle.manifest
+        bundles = self._bundles.bundles
+        reranker = bundles.current
+        manifest = reranker.bundle.manifest
         schema = manifest.schema
-        provider = self._reranker.scorer.provider
+        provider = reranker.scorer.provider
         return pb.GetServerStatusResponse(
             bundle_id=manifest.bundle_id,
             bundle_created=manifest.created,
             server_version=self._version,
             provider=provider,
             device="cuda" if provider == "CUDAExecutionProvider" else "cpu",
-            scorer_threads=self._reranker.scorer.threads,
-            products=self._reranker.products.size,
-            as_of_day=self._reranker.products.table.as_of_day,
+            scorer_threads=reranker.scorer.threads,
+            products=reranker.products.size,
+            as_of_day=reranker.products.table.as_of_day,
             uptime_s=monotonic() - self._started,
             objectives=schema.objectives,
             categories=schema.categories[1:],
@@ -83,58 +116,155 @@ class RerankService(RerankServiceServicer):
             signals=[signal.name for signal in schema.signals],
             event_kinds=schema.event_kinds,
             figures=manifest.figures,
+            policy_version=reranker.policy.version if reranker.policy else "",
+            candidate=candidate_to_pb(bundles.candidate) if bundles.candidate else None,
         )
 
     async def _rerank_in_time(
-        self, page: SearchPage, remaining_s: float | None, arrived: int
+        self, page: SearchPage, reranker: Reranker, context: _Context, arrived: int
     ) -> tuple[RankedPage, int]:
         """Return the ranked page and the microseconds it waited for a worker."""
-        limit_s = self._timeout_s
-        if remaining_s is not None:
-            answer_s = min(max(remaining_s * _ANSWER_SHARE, _ANSWER_MIN_S), _ANSWER_MAX_S)
-            limit_s = min(limit_s, remaining_s - answer_s)
+        limit_s = _limit_s(self._timeout_s, context)
+        late = partial(_too_late, page, reranker, limit_s)
         if limit_s <= 0:
-            return self._too_late(page, limit_s), 0
-        started = arrived
-
-        def rerank() -> RankedPage:
-            nonlocal started
-            started = perf_counter_ns()
-            return self._reranker.rerank(page)
-
-        loop = asyncio.get_running_loop()
+            return late(), 0
+        deadline = asyncio.get_running_loop().time() + limit_s
+        caller = CALLER.get() or _peer_host(context)
+        refusal = await self._admission.enter(page.size, caller, deadline)
+        if refusal is Refusal.FULL:
+            return _overloaded(page, reranker), 0
+        if refusal is Refusal.LATE:
+            return late(), 0
+        work = _Work(page, reranker)
+        future = self._submit(work)
         try:
-            # a page still waiting for a worker is cancelled and never scored
-            ranked = await asyncio.wait_for(loop.run_in_executor(self._workers, rerank), limit_s)
+            async with asyncio.timeout_at(deadline):
+                # a page still waiting for a worker is cancelled and never scored
+                ranked = await asyncio.wrap_future(future)
         except TimeoutError:
-            return self._too_late(page, limit_s), 0
+            return late(), 0
         except RerankError:
             raise
         except Exception:  # noqa: BLE001 - whatever fails, the shopper gets retrieval order
             _LOG.exception("reranking failed")
-            return self._failed(page), 0
-        return ranked, (started - arrived) // 1_000
+            return _failed(page, reranker), 0
+        return ranked, (work.began - arrived) // 1_000
 
-    def _too_late(self, page: SearchPage, limit_s: float) -> RankedPage:
-        return retrieval_order(
-            page,
-            self._reranker.bundle.manifest.bundle_id,
-            DegradedReason.DEADLINE,
-            f"deadline: got {max(limit_s, 0) * 1_000:.0f} ms, want more for this page",
-            Timings(),
-        )
+    def _submit(self, work: _Work) -> Future[RankedPage]:
+        """Begin a page; its place is free again when its worker is, however long that takes."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
 
-    def _failed(self, page: SearchPage) -> RankedPage:
-        return retrieval_order(
-            page,
-            self._reranker.bundle.manifest.bundle_id,
-            DegradedReason.SCORER_FAILED,
-            "the reranker failed, see the server's log",
-            Timings(),
-        )
+        def leave(future: Future[RankedPage]) -> None:
+            # the time of an explained page says nothing about the others'
+            plain = not (future.cancelled() or work.page.explain)
+            took_s = loop.time() - began if plain else None
+            try:
+                loop.call_soon_threadsafe(self._admission.leave, work.page.size, took_s)
+            except RuntimeError:  # the loop is closed: the server has stopped
+                return
+
+        future = self._workers.submit(work.run)
+        future.add_done_callback(leave)
+        return future
+
+    def _watch_candidate(
+        self, bundles: Bundles[Reranker], reranker: Reranker, page: SearchPage, ranked: RankedPage
+    ) -> None:
+        trial = bundles.candidate
+        if trial is not None and reranker is trial.served:
+            trial.report.count_canary(ranked)
+        else:
+            self._bundles.shadow(page, ranked, bundles)
 
 
-def _remaining_s(context: _Context) -> float | None:
-    """Return the seconds until the client's deadline; None without one."""
-    remaining: float | None = context.time_remaining()
-    return remaining
+class AdminService(AdminServiceServicer):
+    """Changes the bundles of a running server."""
+
+    def __init__(self, bundles: BundleStore[Reranker]) -> None:
+        """Change what `bundles` holds."""
+        self._bundles = bundles
+
+    async def LoadBundle(  # noqa: N802 - gRPC's name
+        self,
+        request: admin_pb2.LoadBundleRequest,
+        context: _Context,  # noqa: ARG002 - gRPC passes it
+    ) -> admin_pb2.LoadBundleResponse:
+        """Put a bundle on trial."""
+        folders = Path(request.bundle_path), Path(request.products_path)
+        bundles = await asyncio.to_thread(self._bundles.load, *folders)
+        return admin_pb2.LoadBundleResponse(bundles=bundles_to_pb(bundles))
+
+    async def DivertPages(  # noqa: N802 - gRPC's name
+        self,
+        request: admin_pb2.DivertPagesRequest,
+        context: _Context,  # noqa: ARG002 - gRPC passes it
+    ) -> admin_pb2.DivertPagesResponse:
+        """Give the bundle on trial pages."""
+        bundles = self._bundles.divert(canary_percent=request.canary_percent, shadow=request.shadow)
+        return admin_pb2.DivertPagesResponse(bundles=bundles_to_pb(bundles))
+
+    async def PromoteBundle(  # noqa: N802 - gRPC's name
+        self,
+        request: admin_pb2.PromoteBundleRequest,  # noqa: ARG002 - it has no fields
+        context: _Context,  # noqa: ARG002 - gRPC passes it
+    ) -> admin_pb2.PromoteBundleResponse:
+        """Let the bundle on trial answer every page."""
+        return admin_pb2.PromoteBundleResponse(bundles=bundles_to_pb(self._bundles.promote()))
+
+    async def RollBackBundle(  # noqa: N802 - gRPC's name
+        self,
+        request: admin_pb2.RollBackBundleRequest,  # noqa: ARG002 - it has no fields
+        context: _Context,  # noqa: ARG002 - gRPC passes it
+    ) -> admin_pb2.RollBackBundleResponse:
+        """Undo the last step."""
+        return admin_pb2.RollBackBundleResponse(bundles=bundles_to_pb(self._bundles.roll_back()))
+
+
+class _Work:
+    """One page for a worker."""
+
+    def __init__(self, page: SearchPage, reranker: Reranker) -> None:
+        self.page = page
+        self.began = 0
+        self._reranker = reranker
+
+    def run(self) -> RankedPage:
+        self.began = perf_counter_ns()
+        return self._reranker.rerank(self.page)
+
+
+def _limit_s(timeout_s: float, context: _Context) -> float:
+    """Return the seconds for reranking: the timeout, or what the client's deadline leaves."""
+    remaining_s: float | None = context.time_remaining()
+    if remaining_s is None:
+        return timeout_s
+    answer_s = min(max(remaining_s * _ANSWER_SHARE, _ANSWER_MIN_S), _ANSWER_MAX_S)
+    return min(timeout_s, remaining_s - answer_s)
+
+
+def _peer_host(context: _Context) -> str:
+    """Return the peer without its port, which differs by connection."""
+    peer: str = context.peer()
+    return peer.rpartition(":")[0]
+
+
+def _too_late(page: SearchPage, reranker: Reranker, limit_s: float) -> RankedPage:
+    detail = f"deadline: got {max(limit_s, 0) * 1_000:.0f} ms, want more for this page"
+    return _in_retrieval_order(page, reranker, DegradedReason.DEADLINE, detail)
+
+
+def _overloaded(page: SearchPage, reranker: Reranker) -> RankedPage:
+    detail = "queue: got more candidates than it holds, want fewer at once"
+    return _in_retrieval_order(page, reranker, DegradedReason.OVERLOADED, detail)
+
+
+def _failed(page: SearchPage, reranker: Reranker) -> RankedPage:
+    detail = "the reranker failed, see the server's log"
+    return _in_retrieval_order(page, reranker, DegradedReason.SCORER_FAILED, detail)
+
+
+def _in_retrieval_order(
+    page: SearchPage, reranker: Reranker, reason: DegradedReason, detail: str
+) -> RankedPage:
+    return reranker.in_retrieval_order(page, reason, detail, Timings())

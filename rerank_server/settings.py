@@ -33,6 +33,19 @@ class Settings:
         stop_grace_ms: Time that calls in flight get to finish when the server stops.
         max_message_bytes: Largest message accepted.
         log_level: debug (every call), info, warning or error.
+        insecure_listen: Whether other machines may reach a port in clear text.
+        tls_certificate: PEM file of the server's certificate and its chain; none means clear text.
+        tls_key: PEM file of its private key.
+        tls_client_ca: PEM file of who signs clients' certificates; none asks clients for none.
+        policy: TOML file of the policy's rules, read again when it changes; none has no rules.
+        tokens: TOML file of the bearer tokens; none lets in everyone who reaches the port.
+        metrics_host: Address of metrics and probes; loopback unless told otherwise.
+        metrics_port: Port of metrics and probes, 0 takes a free one; -1 means no such port.
+        access_log_share: Share of the calls that is logged, 0 to 1; failed ones always are.
+        shopper_key: File with the key that hashes shopper ids in the log; none leaves them out.
+        otlp_endpoint: Collector of OpenTelemetry spans, http://host:port; none exports none.
+        admin: Whether the admin service answers, which changes the bundle while serving.
+        http_port: Port of the HTTP door, 0 takes a free one; -1 means no such port.
     """
 
     bundle: Path
@@ -45,6 +58,19 @@ class Settings:
     stop_grace_ms: int = 5_000
     max_message_bytes: int = 4 * 1024 * 1024
     log_level: str = "info"
+    insecure_listen: bool = False
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    tokens: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = -1
+    access_log_share: float = 0.0
+    shopper_key: Path | None = None
+    otlp_endpoint: str | None = None
+    admin: bool = False
+    http_port: int = -1
+    policy: Path | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -60,6 +86,13 @@ class Settings:
             raise SettingsError(
                 f"log_level: got {self.log_level!r}, want one of {', '.join(LOG_LEVELS)}"
             )
+        endpoint = self.otlp_endpoint
+        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+            raise SettingsError(f"otlp_endpoint: got {endpoint!r}, want http://host:port")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise SettingsError("tls_certificate and tls_key: got one of them, want both or none")
+        if self.tls_client_ca is not None and self.tls_key is None:
+            raise SettingsError("tls_client_ca: got it alone, want tls_certificate and tls_key too")
 
     @property
     def worker_count(self) -> int:
@@ -89,7 +122,11 @@ _RANGES = {
     "timeout_ms": (1, 600_000),
     "stop_grace_ms": (0, 600_000),
     "max_message_bytes": (1_024, 256 * 1024 * 1024),
+    "metrics_port": (-1, 65_535),
+    "access_log_share": (0, 1),
+    "http_port": (-1, 65_535),
 }
+_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def read_settings(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
@@ -120,17 +157,26 @@ def read_settings(flags: Mapping[str, str | None], environment: Mapping[str, str
             raise SettingsError(
                 f"{name}: got none, want a folder by --{name} or {PREFIX}{name.upper()}"
             )
-    typed: dict[str, str | int | Path] = {}
+    typed: dict[str, str | float | Path] = {}
     for name, value in values.items():
         typed[name] = _parse(name, value, str(names[name]))
     return Settings(**typed)  # type: ignore[arg-type]
 
 
-def _parse(name: str, value: str, kind: str) -> str | int | Path:
-    if kind == "Path":
+def _parse(name: str, value: str, kind: str) -> str | float | Path:
+    if kind in {"Path", "Path | None"}:
         return Path(value)
-    if kind == "str":
+    if kind in {"str", "str | None"}:
         return value
+    if kind == "bool":
+        if value.lower() not in _FLAGS:
+            raise SettingsError(f"{name}: got {value!r}, want true or false")
+        return _FLAGS[value.lower()]
+    if kind == "float":
+        try:
+            return float(value)
+        except ValueError as error:
+            raise SettingsError(f"{name}: got {value!r}, want a number") from error
     try:
         return int(value)
     except ValueError as error:

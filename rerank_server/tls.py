@@ -97,7 +97,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     rotation = _Rotation(files)
     return grpc.dynamic_ssl_server_credentials(
         rotation.configuration,
-        rotation.replacement,
+        rotation.replacement,  # type: ignore[arg-type] # None: as before, says its documentation
         require_client_authentication=files.client_ca is not None,
     )
 

@@ -33,7 +33,7 @@ _SCHEME = "bearer "
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LOG = logging.getLogger(__name__)
 
-# The name of the token of the call that this task answers; empty without one.
+# The name of the token of the call that this task answers, set by the doors; empty without one.
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 
 
@@ -43,6 +43,10 @@ class TokenFileError(RerankError):
 
 class UnauthenticatedError(RerankError):
     """A call without a token, or with one that does not count."""
+
+
+class ForbiddenError(RerankError):
+    """A call that its token, or having none, does not allow."""
 
 
 class RateLimitError(RerankError):
@@ -70,6 +74,7 @@ class Token:
         requests_per_s: Calls let in per second, as many at once; None means any number.
         candidates_per_s: Candidates let in per second, at once as many, or one full page; None
             means any number.
+        admin: Whether it may change what is served.
     """
 
     name: str
@@ -78,6 +83,7 @@ class Token:
     expires: datetime | None = None
     requests_per_s: float | None = None
     candidates_per_s: float | None = None
+    admin: bool = False
 
 
 class TokenBucket:
@@ -115,6 +121,17 @@ class Caller:
     token: Token
     requests: TokenBucket | None
     candidates: TokenBucket | None
+
+    def check_admin(self) -> None:
+        """Refuse to change what is served.
+
+        Raises:
+            ForbiddenError: Without the right to.
+        """
+        if not self.token.admin:
+            raise ForbiddenError(
+                f"admin: got the token of {self.token.name}, want one with `admin = true`"
+            )
 
     def admit_candidates(self, count: int) -> None:
         """Count the candidates of one page.
@@ -177,7 +194,6 @@ class TokenGate:
             raise UnauthenticatedError(
                 f"authorization: got a token that expired at {expires.isoformat()}, want a new one"
             )
-        CALLER.set(caller.token.name)
         _take(caller.requests, 1, "calls", caller.token.name)
         return caller
 
@@ -311,6 +327,7 @@ def _read_token(entry: Mapping[str, Any], where: str) -> Token:
         expires=expires,
         requests_per_s=_rate(entry, "requests_per_s", where),
         candidates_per_s=_rate(entry, "candidates_per_s", where),
+        admin=_flag(entry, "admin", where),
     )
 
 
@@ -339,6 +356,13 @@ def _rate(entry: Mapping[str, Any], key: str, where: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MAX_RATE:
         raise TokenFileError(f"{where}: {key}: got {value!r}, want a number above 0")
     return float(value)
+
+
+def _flag(entry: Mapping[str, Any], key: str, where: str) -> bool:
+    value = entry.get(key, False)
+    if not isinstance(value, bool):
+        raise TokenFileError(f"{where}: {key}: got {value!r}, want true or false")
+    return value
 
 
 def _take(bucket: TokenBucket | None, amount: int, what: str, name: str) -> None:

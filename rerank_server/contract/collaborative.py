@@ -40,8 +40,9 @@ def knn_scores(
         zeros = np.zeros(rows.shape[0], np.float32)
         return zeros, zeros
     candidate = position[past, column]
-    weights = products.neighbour_weights[past_rows][past, column] * past_weights[past]
-    same = products.categories[past_rows][past] == products.categories[rows][candidate]
+    bought = past_rows[past]
+    weights = products.neighbour_weights[bought, column] * past_weights[past]
+    same = products.categories[bought] == products.categories[rows][candidate]
     size = rows.shape[0]
     own = np.bincount(candidate[same], weights[same], minlength=size)
     other = np.bincount(candidate[~same], weights[~same], minlength=size)
@@ -71,6 +72,6 @@ def als_scores(
     factors = products.factors[past_rows].astype(np.float64)  # (past, width)
     extra = confidence * past_weights.astype(np.float64)
     left = products.gram + (factors * extra[:, None]).T @ factors
-    left[np.diag_indices_from(left)] += regularisation
+    left.flat[:: left.shape[0] + 1] += regularisation  # the diagonal
     shopper = np.linalg.solve(left, factors.T @ (1.0 + extra))
     return (products.factors[rows] @ shopper.astype(np.float32)).astype(np.float32)

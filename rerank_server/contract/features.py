@@ -10,7 +10,8 @@ from rerank_server.contract.collaborative import als_scores, knn_scores
 from rerank_server.contract.errors import SchemaError, nearest
 from rerank_server.contract.feature_list import FEATURE_GROUPS
 from rerank_server.contract.history import HistoryView, history_features, view_history
-from rerank_server.contract.page import Floats, Page, Rows
+from rerank_server.contract.keyed import KeyMatch
+from rerank_server.contract.page import Flags, Floats, Page, Rows
 from rerank_server.contract.products import ProductTable
 from rerank_server.contract.schema import Schema
 
@@ -53,23 +54,29 @@ class FeatureEncoder:
                     f"feature: got {name!r}, want one this version computes{nearest(name, known)}"
                 )
         self._schema = schema
+        self._names = schema.feature_names
         self._slots = np.full(product_rows, -1, np.int32)
 
     def encode(self, page: Page, products: ProductTable) -> EncodedPage:
         """Return the arrays of one page; deterministic, and in the order of the candidates."""
         history = view_history(page, self._schema.history_limit)
+        own = history.match(page.rows, products.unknown_row)
         columns = retrieval_features(page)
-        columns |= product_features(page, products, history, self._schema)
-        columns |= history_features(page, products, history)
+        columns |= product_features(page, products, history, own, self._schema)
+        columns |= history_features(page, products, history, own)
         columns |= self._collaborative_features(page, products, history)
-        dense = np.stack([columns[name] for name in self._schema.feature_names], axis=1)
-        sequence = sequence_positions(page, products, history, self._schema.sequence_length)
+        dense = np.empty((page.size, len(self._names)), np.float32)
+        for index, name in enumerate(self._names):
+            dense[:, index] = columns[name]
+        categories = products.categories[page.rows]
+        on_page = _marked(products.categories[history.rows], categories)
+        sequence = sequence_positions(on_page, self._schema.sequence_length)
         return EncodedPage(
-            dense=dense.astype(np.float32),
+            dense=dense,
             rows=page.rows,
-            categories=products.categories[page.rows],
+            categories=categories,
             sequence_rows=history.rows[sequence],
-            sequence_features=sequence_features(page, products, history, sequence),
+            sequence_features=sequence_features(history, on_page, sequence),
         )
 
     def _collaborative_features(
@@ -110,15 +117,17 @@ def retrieval_features(page: Page) -> dict[str, np.ndarray]:
 
 
 def product_features(
-    page: Page, products: ProductTable, history: HistoryView, schema: Schema
+    page: Page, products: ProductTable, history: HistoryView, own: KeyMatch, schema: Schema
 ) -> dict[str, np.ndarray]:
-    """Return product statistics and the caller's signals without the shopper's own purchases."""
+    """Return product statistics and the caller's signals without the shopper's own purchases.
+
+    `own` is `history.match` of the page's candidates.
+    """
     # what needs a column that this shop does not have is missing
     missing = np.full(page.size, np.nan)
     columns = dict.fromkeys(("sales_trend", "sales_page_share", "price_page_ratio"), missing)
     day = products.as_of_day
     stats = products.stats[page.rows]
-    own = history.match(page.rows, products.unknown_row)
     for index, column in enumerate(schema.product_columns):
         values = stats[:, index].astype(np.float64)
         if column.window_days:
@@ -144,45 +153,42 @@ def product_features(
     return columns
 
 
-def sequence_positions(
-    page: Page, products: ProductTable, history: HistoryView, length: int
-) -> np.ndarray:
+def sequence_positions(on_page: Flags, length: int) -> np.ndarray:
     """Choose the events the sequence encoder sees, oldest first.
 
-    Events of the page's categories come first, filled up with the most recent others: the
-    hard search of SIM (Pi et al. 2020), so that a long past does not hide what matters here.
+    Events of the page's categories, which `on_page` marks, come first, filled up with the most
+    recent others: the hard search of SIM (Pi et al. 2020), so that a long past does not hide what
+    matters here.
     """
-    count = history.rows.shape[0]
+    count = on_page.shape[0]
     if count <= length:
         return np.arange(count)
-    relevant = np.isin(
-        products.categories[history.rows], np.unique(products.categories[page.rows])
-    )
     recent_first = np.arange(count)[::-1]
-    order = np.concatenate([recent_first[relevant[::-1]], recent_first[~relevant[::-1]]])
+    order = np.concatenate([recent_first[on_page[::-1]], recent_first[~on_page[::-1]]])
     return np.sort(order[:length])
 
 
-def sequence_features(
-    page: Page, products: ProductTable, history: HistoryView, positions: np.ndarray
-) -> Floats:
+def sequence_features(history: HistoryView, on_page: Flags, positions: np.ndarray) -> Floats:
     """Return what the sequence encoder knows of each event beside its product."""
     ages = history.ages_days[positions]
     same_basket = np.zeros(positions.shape[0])
     if positions.shape[0] > 1:
         same_basket[1:] = ages[1:] == ages[:-1]
-    on_page = np.isin(
-        products.categories[history.rows[positions]], np.unique(products.categories[page.rows])
-    )
     return np.stack(
         [
             np.log1p(ages) / np.log1p(365.0),
             history.same_place[positions],
             history.discounted[positions],
-            on_page,
+            on_page[positions],
             same_basket,
         ],
         axis=1,
     ).astype(np.float32)
 
 
+def _marked(values: Rows, wanted: Rows) -> Flags:
+    """Mark which of `values`, all >= 0, are among `wanted`."""
+    marks = np.zeros(max(values.max(initial=0), wanted.max(initial=0)) + 1, np.bool_)
+    marks[wanted] = True
+    flags: Flags = marks[values]
+    return flags

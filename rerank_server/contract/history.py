@@ -32,6 +32,12 @@ class HistoryView:
     same_place: Flags
     discounted: Flags
 
+    @property
+    def baskets(self) -> int:
+        """The number of different times."""
+        ages = self.ages_days  # not increasing
+        return int(np.count_nonzero(ages[1:] != ages[:-1]) + (ages.shape[0] > 0))
+
     def match(self, candidate_rows: Rows, unknown_row: int) -> KeyMatch:
         """Match events with the candidates of the same product."""
         # rows start at 0 and key 0 matches nothing, hence the shift
@@ -65,29 +71,28 @@ def view_history(page: Page, limit: int) -> HistoryView:
 
 
 def history_features(
-    page: Page, products: ProductTable, history: HistoryView
+    page: Page, products: ProductTable, history: HistoryView, own: KeyMatch
 ) -> dict[str, np.ndarray]:
-    """Return the shopper's own features of each candidate."""
+    """Return the shopper's own features of each candidate; `own` is `history.match` of them."""
     long_weight = 0.5 ** (history.ages_days / LONG_HALF_LIFE_DAYS)
-    columns = _own_product_features(page, products, history, long_weight)
-    columns |= _affinity_features(page, products, history, long_weight)
+    decayed = own.total(long_weight)
+    columns = _own_product_features(history, own, decayed)
+    columns |= _affinity_features(page, products, history, long_weight, decayed)
     columns |= _shopper_features(page, history)
     return columns
 
 
 def _own_product_features(
-    page: Page, products: ProductTable, history: HistoryView, long_weight: np.ndarray
+    history: HistoryView, own: KeyMatch, decayed: np.ndarray
 ) -> dict[str, np.ndarray]:
-    own = history.match(page.rows, products.unknown_row)
     count = own.count()
-    decayed = own.total(long_weight)
     since = own.latest(history.ages_days)
     first = own.earliest(history.ages_days)
     with np.errstate(invalid="ignore", divide="ignore"):
         gap = np.where(count > 1, (first - since) / (count - 1), np.nan)
         gap_ratio = since / np.maximum(gap, 0.5)
         discounted = own.total(history.discounted.astype(np.float64)) / count
-    baskets = np.unique(history.ages_days).shape[0]
+    baskets = history.baskets
     page_total = decayed.sum()
     best = decayed.max(initial=0.0)
     return {
@@ -106,7 +111,11 @@ def _own_product_features(
 
 
 def _affinity_features(
-    page: Page, products: ProductTable, history: HistoryView, long_weight: np.ndarray
+    page: Page,
+    products: ProductTable,
+    history: HistoryView,
+    long_weight: np.ndarray,
+    own: np.ndarray,
 ) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     leaf_of_events = products.levels[history.rows, 0].astype(np.int64)
@@ -130,7 +139,6 @@ def _affinity_features(
         joined = KeyMatch(joined_events, joined_candidates)
         columns[f"{name}_in_leaf_decayed_60d"] = joined.total(long_weight)
     leaf_total = columns["leaf_decayed_60d"]
-    own = history.match(page.rows, products.unknown_row).total(long_weight)
     with np.errstate(invalid="ignore", divide="ignore"):
         columns["own_leaf_share"] = np.where(leaf_total > 0, own / leaf_total, 0.0)
         columns["brand_leaf_share"] = np.where(
@@ -141,12 +149,11 @@ def _affinity_features(
 
 def _shopper_features(page: Page, history: HistoryView) -> dict[str, np.ndarray]:
     count = history.rows.shape[0]
-    ages = np.unique(history.ages_days)
     discounted = float(history.discounted.mean()) if count else np.nan
     values = {
         "shopper_events": float(count),
-        "shopper_baskets": float(ages.shape[0]),
-        "shopper_days_since": float(ages[0]) if count else np.nan,
+        "shopper_baskets": float(history.baskets),
+        "shopper_days_since": float(history.ages_days[-1]) if count else np.nan,
         "shopper_discounted_share": discounted,
     }
     return {name: np.full(page.size, value) for name, value in values.items()}

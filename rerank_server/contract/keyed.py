@@ -16,29 +16,31 @@ class KeyMatch:
         self, event_keys: npt.NDArray[np.integer], candidate_keys: npt.NDArray[np.integer]
     ) -> None:
         """Match `event_keys`, shape (events,), with `candidate_keys`, shape (candidates,)."""
-        keys, self._inverse = np.unique(candidate_keys, return_inverse=True)
-        position = np.minimum(np.searchsorted(keys, event_keys), keys.shape[0] - 1)
+        # a key's slot is its first position among the sorted candidate keys
+        keys = np.sort(candidate_keys)
+        self._size = keys.shape[0]
+        self._slots = keys.searchsorted(candidate_keys)
+        position = np.minimum(keys.searchsorted(event_keys), self._size - 1)
         self.matched = (keys[position] == event_keys) & (event_keys > 0)
         self._position = position[self.matched]
-        self._size = keys.shape[0]
 
     def total(self, weights: Doubles) -> Doubles:
         """Sum `weights`, shape (events,), over the events of each candidate's key."""
         sums = np.bincount(self._position, weights[self.matched], minlength=self._size)
-        return sums[self._inverse].astype(np.float64)
+        return sums[self._slots].astype(np.float64, copy=False)
 
     def count(self) -> Doubles:
         """Count the events of each candidate's key."""
-        return np.bincount(self._position, minlength=self._size)[self._inverse].astype(np.float64)
+        return np.bincount(self._position, minlength=self._size)[self._slots].astype(np.float64)
 
     def latest(self, times: Doubles) -> Doubles:
         """Return the latest of `times` (ascending) of each candidate's key; NaN without any."""
         latest = np.full(self._size, np.nan)
         latest[self._position] = times[self.matched]  # ascending: the last write wins
-        return latest[self._inverse]
+        return latest[self._slots]
 
     def earliest(self, times: Doubles) -> Doubles:
         """Return the earliest of `times` (ascending) of each candidate's key; NaN without any."""
         earliest = np.full(self._size, np.nan)
         earliest[self._position[::-1]] = times[self.matched][::-1]
-        return earliest[self._inverse]
+        return earliest[self._slots]

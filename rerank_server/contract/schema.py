@@ -118,14 +118,28 @@ def normalise(schema: Schema, dense: Floats) -> Floats:
     Returns:
         float32, the same shape, within [-5, 5]; 0 is the training mean.
     """
-    is_log = np.array([spec.transform == "log1p" for spec in schema.features])
-    mean = np.array([spec.mean for spec in schema.features], np.float32)
-    scale = np.array([spec.scale for spec in schema.features], np.float32)
-    with np.errstate(invalid="ignore"):
-        values = np.where(is_log, np.log1p(np.maximum(dense, 0)), dense)
-        values = np.clip((values - mean) / scale, -CLIP, CLIP)
-    known: Floats = np.nan_to_num(values, nan=0.0).astype(np.float32)
-    return known
+    return Normaliser(schema)(dense)
+
+
+class Normaliser:
+    """`normalise` of one schema, its constants prepared once."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._log_columns = np.flatnonzero([spec.transform == "log1p" for spec in schema.features])
+        self._mean = np.array([spec.mean for spec in schema.features], np.float32)
+        self._scale = np.array([spec.scale for spec in schema.features], np.float32)
+
+    def __call__(self, dense: Floats) -> Floats:
+        """Return what the network sees; see `normalise`."""
+        values = np.array(dense, np.float32)
+        logs = values[..., self._log_columns]
+        with np.errstate(invalid="ignore"):
+            values[..., self._log_columns] = np.log1p(np.maximum(logs, 0))
+            values -= self._mean
+            values /= self._scale
+            np.clip(values, -CLIP, CLIP, out=values)
+        values[np.isnan(values)] = 0.0
+        return values
 
 
 def schema_to_json(schema: Schema) -> dict[str, Any]:

@@ -30,6 +30,10 @@ class AdminServiceStub:
 
     A bundle and its product store change together, between two pages. At most three are held: the
     current one, the one before, and one on trial.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
+    has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
+    other machines reach.
     """
 
     def __init__(self, channel):
@@ -65,6 +69,10 @@ class AdminServiceServicer:
 
     A bundle and its product store change together, between two pages. At most three are held: the
     current one, the one before, and one on trial.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
+    has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
+    other machines reach.
     """
 
     def LoadBundle(self, request, context):
@@ -149,6 +157,10 @@ class AdminService:
 
     A bundle and its product store change together, between two pages. At most three are held: the
     current one, the one before, and one on trial.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
+    has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
+    other machines reach.
     """
 
     @staticmethod

@@ -31,6 +31,10 @@ class AdminServiceStub:
 
     A bundle and its product store change together, between two pages. At most three are held: the
     current one, the one before, and one on trial.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
+    has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
+    other machines reach.
     """
 
     @_typing.overload
@@ -74,6 +78,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     A bundle and its product store change together, between two pages. At most three are held: the
     current one, the one before, and one on trial.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
+    has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
+    other machines reach.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -113,6 +121,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A bundle and its product store change together, between two pages. At most three are held: the
     current one, the one before, and one on trial.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
+    has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
+    other machines reach.
     """
 
     @_abc_1.abstractmethod

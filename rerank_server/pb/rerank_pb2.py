@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drerank_server/pb/rerank.proto\x12\trerank.v1\"\xe2\x03\n\rRerankRequest\x12\x15\n\rcandidate_ids\x18\x01 \x03(\t\x12\x18\n\x10retrieval_scores\x18\x02 \x03(\x02\x12\"\n\x07signals\x18\x03 \x03(\x0b\x32\x11.rerank.v1.Signal\x12\r\n\x05query\x18\x04 \x01(\t\x12\x0f\n\x07surface\x18\x05 \x01(\t\x12\x11\n\x04time\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05place\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nshopper_id\x18\x08 \x01(\tH\x02\x88\x01\x01\x12#\n\x07history\x18\t \x01(\x0b\x32\x12.rerank.v1.History\x12\x15\n\x08\x63\x61tegory\x18\n \x01(\tH\x03\x88\x01\x01\x12I\n\x11objective_weights\x18\x0b \x03(\x0b\x32..rerank.v1.RerankRequest.ObjectiveWeightsEntry\x12\x0f\n\x07\x65xplain\x18\x0c \x01(\x08\x12\x12\n\x05top_k\x18\r \x01(\rH\x04\x88\x01\x01\x1a\x37\n\x15ObjectiveWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x07\n\x05_timeB\x08\n\x06_placeB\r\n\x0b_shopper_idB\x0b\n\t_categoryB\x08\n\x06_top_k\"&\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\"v\n\x07History\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\x12\r\n\x05times\x18\x02 \x03(\x03\x12#\n\x05kinds\x18\x03 \x03(\x0e\x32\x14.rerank.v1.EventKind\x12\x0e\n\x06places\x18\x04 \x03(\t\x12\x12\n\ndiscounted\x18\x05 \x03(\x08\"\xe3\x02\n\x0eRerankResponse\x12\x15\n\rcandidate_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x17\n\x0fretrieval_ranks\x18\x03 \x03(\r\x12.\n\nobjectives\x18\x04 \x03(\x0b\x32\x1a.rerank.v1.ObjectiveColumn\x12\x32\n\x0c\x65xplanations\x18\x05 \x03(\x0b\x32\x1c.rerank.v1.ExplanationColumn\x12\x11\n\tbundle_id\x18\x06 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x07 \x01(\x08\x12\x32\n\x0f\x64\x65graded_reason\x18\x08 \x01(\x0e\x32\x19.rerank.v1.DegradedReason\x12\x17\n\x0f\x64\x65graded_detail\x18\t \x01(\t\x12#\n\x07timings\x18\n \x01(\x0b\x32\x12.rerank.v1.Timings\x12\x16\n\x0eserver_version\x18\x0b \x01(\t\";\n\x0fObjectiveColumn\x12\x11\n\tobjective\x18\x01 \x01(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\"9\n\x11\x45xplanationColumn\x12\r\n\x05group\x18\x01 \x01(\t\x12\x15\n\rcontributions\x18\x02 \x03(\x02\"\x8a\x01\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\r\x12\x11\n\tlookup_us\x18\x02 \x01(\r\x12\x10\n\x08query_us\x18\x03 \x01(\r\x12\x11\n\tencode_us\x18\x04 \x01(\r\x12\x10\n\x08score_us\x18\x05 \x01(\r\x12\x11\n\tpolicy_us\x18\x06 \x01(\r\x12\x10\n\x08total_us\x18\x07 \x01(\r\"\x18\n\x16GetServerStatusRequest\"\xe1\x03\n\x17GetServerStatusResponse\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_created\x18\x02 \x01(\t\x12\x16\n\x0eserver_version\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x16\n\x0escorer_threads\x18\x06 \x01(\r\x12\x10\n\x08products\x18\x07 \x01(\x04\x12\x11\n\tas_of_day\x18\x08 \x01(\x03\x12\x10\n\x08uptime_s\x18\t \x01(\x01\x12\x12\n\nobjectives\x18\n \x03(\t\x12\x12\n\ncategories\x18\x0b \x03(\t\x12\x10\n\x08surfaces\x18\x0c \x03(\t\x12\x0f\n\x07signals\x18\r \x03(\t\x12\x13\n\x0b\x65vent_kinds\x18\x0e \x03(\t\x12@\n\x07\x66igures\x18\x0f \x03(\x0b\x32/.rerank.v1.GetServerStatusResponse.FiguresEntry\x12\x32\n\tcandidate\x18\x10 \x01(\x0b\x32\x1a.rerank.v1.CandidateStatusH\x00\x88\x01\x01\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_candidate\"\x8a\x03\n\x0f\x43\x61ndidateStatus\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61nary_percent\x18\x02 \x01(\x01\x12\x0e\n\x06shadow\x18\x03 \x01(\x08\x12\x14\n\x0c\x63\x61nary_pages\x18\x04 \x01(\x04\x12\x17\n\x0f\x63\x61nary_degraded\x18\x05 \x01(\x04\x12\x14\n\x0cshadow_pages\x18\x06 \x01(\x04\x12\x17\n\x0fshadow_degraded\x18\x07 \x01(\x04\x12\x16\n\x0eshadow_skipped\x18\x08 \x01(\x04\x12\x1b\n\x0erank_agreement\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10same_first_share\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0e\x63urrent_p50_us\x18\x0b \x01(\r\x12\x16\n\x0e\x63urrent_p99_us\x18\x0c \x01(\r\x12\x18\n\x10\x63\x61ndidate_p50_us\x18\r \x01(\r\x12\x18\n\x10\x63\x61ndidate_p99_us\x18\x0e \x01(\rB\x11\n\x0f_rank_agreementB\x13\n\x11_same_first_share*\x86\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_KIND_IMPRESSION\x10\x01\x12\x14\n\x10\x45VENT_KIND_CLICK\x10\x02\x12\x13\n\x0f\x45VENT_KIND_CART\x10\x03\x12\x17\n\x13\x45VENT_KIND_PURCHASE\x10\x04*\xb9\x01\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45GRADED_REASON_DEADLINE\x10\x01\x12!\n\x1d\x44\x45GRADED_REASON_SCORER_FAILED\x10\x02\x12%\n!DEGRADED_REASON_SCORES_NOT_FINITE\x10\x03\x12\x1e\n\x1a\x44\x45GRADED_REASON_OVERLOADED\x10\x04\x32\xa8\x01\n\rRerankService\x12=\n\x06Rerank\x12\x18.rerank.v1.RerankRequest\x1a\x19.rerank.v1.RerankResponse\x12X\n\x0fGetServerStatus\x12!.rerank.v1.GetServerStatusRequest\x1a\".rerank.v1.GetServerStatusResponseB!\n\trerank.v1P\x01Z\x12rerank/v1;rerankv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drerank_server/pb/rerank.proto\x12\trerank.v1\"\xf8\x03\n\rRerankRequest\x12\x15\n\rcandidate_ids\x18\x01 \x03(\t\x12\x18\n\x10retrieval_scores\x18\x02 \x03(\x02\x12\"\n\x07signals\x18\x03 \x03(\x0b\x32\x11.rerank.v1.Signal\x12\r\n\x05query\x18\x04 \x01(\t\x12\x0f\n\x07surface\x18\x05 \x01(\t\x12\x11\n\x04time\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05place\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nshopper_id\x18\x08 \x01(\tH\x02\x88\x01\x01\x12#\n\x07history\x18\t \x01(\x0b\x32\x12.rerank.v1.History\x12\x15\n\x08\x63\x61tegory\x18\n \x01(\tH\x03\x88\x01\x01\x12I\n\x11objective_weights\x18\x0b \x03(\x0b\x32..rerank.v1.RerankRequest.ObjectiveWeightsEntry\x12\x0f\n\x07\x65xplain\x18\x0c \x01(\x08\x12\x12\n\x05top_k\x18\r \x01(\rH\x04\x88\x01\x01\x12\x14\n\x0cpolicy_trace\x18\x0e \x01(\x08\x1a\x37\n\x15ObjectiveWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x07\n\x05_timeB\x08\n\x06_placeB\r\n\x0b_shopper_idB\x0b\n\t_categoryB\x08\n\x06_top_k\"&\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\"v\n\x07History\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\x12\r\n\x05times\x18\x02 \x03(\x03\x12#\n\x05kinds\x18\x03 \x03(\x0e\x32\x14.rerank.v1.EventKind\x12\x0e\n\x06places\x18\x04 \x03(\t\x12\x12\n\ndiscounted\x18\x05 \x03(\x08\"\x91\x03\n\x0eRerankResponse\x12\x15\n\rcandidate_ids\x18\x01 \x03(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x17\n\x0fretrieval_ranks\x18\x03 \x03(\r\x12.\n\nobjectives\x18\x04 \x03(\x0b\x32\x1a.rerank.v1.ObjectiveColumn\x12\x32\n\x0c\x65xplanations\x18\x05 \x03(\x0b\x32\x1c.rerank.v1.ExplanationColumn\x12\x11\n\tbundle_id\x18\x06 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x07 \x01(\x08\x12\x32\n\x0f\x64\x65graded_reason\x18\x08 \x01(\x0e\x32\x19.rerank.v1.DegradedReason\x12\x17\n\x0f\x64\x65graded_detail\x18\t \x01(\t\x12#\n\x07timings\x18\n \x01(\x0b\x32\x12.rerank.v1.Timings\x12\x16\n\x0eserver_version\x18\x0b \x01(\t\x12,\n\x0cpolicy_trace\x18\x0c \x01(\x0b\x32\x16.rerank.v1.PolicyTrace\"\xb2\x01\n\x0bPolicyTrace\x12\x16\n\x0epolicy_version\x18\x01 \x01(\t\x12\x0e\n\x06hidden\x18\x02 \x01(\r\x12\r\n\x05rules\x18\x03 \x03(\t\x12\x12\n\nshortfalls\x18\x04 \x03(\r\x12\x14\n\x0crule_indexes\x18\x05 \x03(\r\x12\x17\n\x0fretrieval_ranks\x18\x06 \x03(\r\x12\x14\n\x0cranks_before\x18\x07 \x03(\r\x12\x13\n\x0branks_after\x18\x08 \x03(\x05\";\n\x0fObjectiveColumn\x12\x11\n\tobjective\x18\x01 \x01(\t\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\"9\n\x11\x45xplanationColumn\x12\r\n\x05group\x18\x01 \x01(\t\x12\x15\n\rcontributions\x18\x02 \x03(\x02\"\x8a\x01\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\r\x12\x11\n\tlookup_us\x18\x02 \x01(\r\x12\x10\n\x08query_us\x18\x03 \x01(\r\x12\x11\n\tencode_us\x18\x04 \x01(\r\x12\x10\n\x08score_us\x18\x05 \x01(\r\x12\x11\n\tpolicy_us\x18\x06 \x01(\r\x12\x10\n\x08total_us\x18\x07 \x01(\r\"\x18\n\x16GetServerStatusRequest\"\xf9\x03\n\x17GetServerStatusResponse\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_created\x18\x02 \x01(\t\x12\x16\n\x0eserver_version\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x16\n\x0escorer_threads\x18\x06 \x01(\r\x12\x10\n\x08products\x18\x07 \x01(\x04\x12\x11\n\tas_of_day\x18\x08 \x01(\x03\x12\x10\n\x08uptime_s\x18\t \x01(\x01\x12\x12\n\nobjectives\x18\n \x03(\t\x12\x12\n\ncategories\x18\x0b \x03(\t\x12\x10\n\x08surfaces\x18\x0c \x03(\t\x12\x0f\n\x07signals\x18\r \x03(\t\x12\x13\n\x0b\x65vent_kinds\x18\x0e \x03(\t\x12@\n\x07\x66igures\x18\x0f \x03(\x0b\x32/.rerank.v1.GetServerStatusResponse.FiguresEntry\x12\x32\n\tcandidate\x18\x10 \x01(\x0b\x32\x1a.rerank.v1.CandidateStatusH\x00\x88\x01\x01\x12\x16\n\x0epolicy_version\x18\x11 \x01(\t\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_candidate\"\x8a\x03\n\x0f\x43\x61ndidateStatus\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61nary_percent\x18\x02 \x01(\x01\x12\x0e\n\x06shadow\x18\x03 \x01(\x08\x12\x14\n\x0c\x63\x61nary_pages\x18\x04 \x01(\x04\x12\x17\n\x0f\x63\x61nary_degraded\x18\x05 \x01(\x04\x12\x14\n\x0cshadow_pages\x18\x06 \x01(\x04\x12\x17\n\x0fshadow_degraded\x18\x07 \x01(\x04\x12\x16\n\x0eshadow_skipped\x18\x08 \x01(\x04\x12\x1b\n\x0erank_agreement\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10same_first_share\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0e\x63urrent_p50_us\x18\x0b \x01(\r\x12\x16\n\x0e\x63urrent_p99_us\x18\x0c \x01(\r\x12\x18\n\x10\x63\x61ndidate_p50_us\x18\r \x01(\r\x12\x18\n\x10\x63\x61ndidate_p99_us\x18\x0e \x01(\rB\x11\n\x0f_rank_agreementB\x13\n\x11_same_first_share*\x86\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_KIND_IMPRESSION\x10\x01\x12\x14\n\x10\x45VENT_KIND_CLICK\x10\x02\x12\x13\n\x0f\x45VENT_KIND_CART\x10\x03\x12\x17\n\x13\x45VENT_KIND_PURCHASE\x10\x04*\xb9\x01\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45GRADED_REASON_DEADLINE\x10\x01\x12!\n\x1d\x44\x45GRADED_REASON_SCORER_FAILED\x10\x02\x12%\n!DEGRADED_REASON_SCORES_NOT_FINITE\x10\x03\x12\x1e\n\x1a\x44\x45GRADED_REASON_OVERLOADED\x10\x04\x32\xa8\x01\n\rRerankService\x12=\n\x06Rerank\x12\x18.rerank.v1.RerankRequest\x1a\x19.rerank.v1.RerankResponse\x12X\n\x0fGetServerStatus\x12!.rerank.v1.GetServerStatusRequest\x1a\".rerank.v1.GetServerStatusResponseB!\n\trerank.v1P\x01Z\x12rerank/v1;rerankv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,34 +36,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RERANKREQUEST_OBJECTIVEWEIGHTSENTRY']._serialized_options = b'8\001'
   _globals['_GETSERVERSTATUSRESPONSE_FIGURESENTRY']._loaded_options = None
   _globals['_GETSERVERSTATUSRESPONSE_FIGURESENTRY']._serialized_options = b'8\001'
-  _globals['_EVENTKIND']._serialized_start=2216
-  _globals['_EVENTKIND']._serialized_end=2350
-  _globals['_DEGRADEDREASON']._serialized_start=2353
-  _globals['_DEGRADEDREASON']._serialized_end=2538
+  _globals['_EVENTKIND']._serialized_start=2489
+  _globals['_EVENTKIND']._serialized_end=2623
+  _globals['_DEGRADEDREASON']._serialized_start=2626
+  _globals['_DEGRADEDREASON']._serialized_end=2811
   _globals['_RERANKREQUEST']._serialized_start=45
-  _globals['_RERANKREQUEST']._serialized_end=527
-  _globals['_RERANKREQUEST_OBJECTIVEWEIGHTSENTRY']._serialized_start=415
-  _globals['_RERANKREQUEST_OBJECTIVEWEIGHTSENTRY']._serialized_end=470
-  _globals['_SIGNAL']._serialized_start=529
-  _globals['_SIGNAL']._serialized_end=567
-  _globals['_HISTORY']._serialized_start=569
-  _globals['_HISTORY']._serialized_end=687
-  _globals['_RERANKRESPONSE']._serialized_start=690
-  _globals['_RERANKRESPONSE']._serialized_end=1045
-  _globals['_OBJECTIVECOLUMN']._serialized_start=1047
-  _globals['_OBJECTIVECOLUMN']._serialized_end=1106
-  _globals['_EXPLANATIONCOLUMN']._serialized_start=1108
-  _globals['_EXPLANATIONCOLUMN']._serialized_end=1165
-  _globals['_TIMINGS']._serialized_start=1168
-  _globals['_TIMINGS']._serialized_end=1306
-  _globals['_GETSERVERSTATUSREQUEST']._serialized_start=1308
-  _globals['_GETSERVERSTATUSREQUEST']._serialized_end=1332
-  _globals['_GETSERVERSTATUSRESPONSE']._serialized_start=1335
-  _globals['_GETSERVERSTATUSRESPONSE']._serialized_end=1816
-  _globals['_GETSERVERSTATUSRESPONSE_FIGURESENTRY']._serialized_start=1756
-  _globals['_GETSERVERSTATUSRESPONSE_FIGURESENTRY']._serialized_end=1802
-  _globals['_CANDIDATESTATUS']._serialized_start=1819
-  _globals['_CANDIDATESTATUS']._serialized_end=2213
-  _globals['_RERANKSERVICE']._serialized_start=2541
-  _globals['_RERANKSERVICE']._serialized_end=2709
+  _globals['_RERANKREQUEST']._serialized_end=549
+  _globals['_RERANKREQUEST_OBJECTIVEWEIGHTSENTRY']._serialized_start=437
+  _globals['_RERANKREQUEST_OBJECTIVEWEIGHTSENTRY']._serialized_end=492
+  _globals['_SIGNAL']._serialized_start=551
+  _globals['_SIGNAL']._serialized_end=589
+  _globals['_HISTORY']._serialized_start=591
+  _globals['_HISTORY']._serialized_end=709
+  _globals['_RERANKRESPONSE']._serialized_start=712
+  _globals['_RERANKRESPONSE']._serialized_end=1113
+  _globals['_POLICYTRACE']._serialized_start=1116
+  _globals['_POLICYTRACE']._serialized_end=1294
+  _globals['_OBJECTIVECOLUMN']._serialized_start=1296
+  _globals['_OBJECTIVECOLUMN']._serialized_end=1355
+  _globals['_EXPLANATIONCOLUMN']._serialized_start=1357
+  _globals['_EXPLANATIONCOLUMN']._serialized_end=1414
+  _globals['_TIMINGS']._serialized_start=1417
+  _globals['_TIMINGS']._serialized_end=1555
+  _globals['_GETSERVERSTATUSREQUEST']._serialized_start=1557
+  _globals['_GETSERVERSTATUSREQUEST']._serialized_end=1581
+  _globals['_GETSERVERSTATUSRESPONSE']._serialized_start=1584
+  _globals['_GETSERVERSTATUSRESPONSE']._serialized_end=2089
+  _globals['_GETSERVERSTATUSRESPONSE_FIGURESENTRY']._serialized_start=2029
+  _globals['_GETSERVERSTATUSRESPONSE_FIGURESENTRY']._serialized_end=2075
+  _globals['_CANDIDATESTATUS']._serialized_start=2092
+  _globals['_CANDIDATESTATUS']._serialized_end=2486
+  _globals['_RERANKSERVICE']._serialized_start=2814
+  _globals['_RERANKSERVICE']._serialized_end=2982
 # @@protoc_insertion_point(module_scope)

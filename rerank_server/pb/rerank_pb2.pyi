@@ -126,6 +126,7 @@ class RerankRequest(_message.Message):
     OBJECTIVE_WEIGHTS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
+    POLICY_TRACE_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What the shopper typed, at most 1,024 bytes of UTF-8. Empty means a page without a query:
     a recommendation slot, a promotion, a category page.
@@ -158,6 +159,8 @@ class RerankRequest(_message.Message):
     """How many candidates to return, 1 to 1,000; more than the page holds means all. Absent
     means all. 0 is refused.
     """
+    policy_trace: _builtins.bool
+    """Whether to say which rules of the server's policy moved what. Default false."""
     @_builtins.property
     def candidate_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Product ids in retrieval order, best first. Required: 1 to 1,000 of them, each 1 to 256
@@ -206,10 +209,11 @@ class RerankRequest(_message.Message):
         objective_weights: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         explain: _builtins.bool = ...,
         top_k: _builtins.int | None = ...,
+        policy_trace: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_category", b"_category", "_place", b"_place", "_shopper_id", b"_shopper_id", "_time", b"_time", "_top_k", b"_top_k", "category", b"category", "history", b"history", "place", b"place", "shopper_id", b"shopper_id", "time", b"time", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_category", b"_category", "_place", b"_place", "_shopper_id", b"_shopper_id", "_time", b"_time", "_top_k", b"_top_k", "candidate_ids", b"candidate_ids", "category", b"category", "explain", b"explain", "history", b"history", "objective_weights", b"objective_weights", "place", b"place", "query", b"query", "retrieval_scores", b"retrieval_scores", "shopper_id", b"shopper_id", "signals", b"signals", "surface", b"surface", "time", b"time", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_category", b"_category", "_place", b"_place", "_shopper_id", b"_shopper_id", "_time", b"_time", "_top_k", b"_top_k", "candidate_ids", b"candidate_ids", "category", b"category", "explain", b"explain", "history", b"history", "objective_weights", b"objective_weights", "place", b"place", "policy_trace", b"policy_trace", "query", b"query", "retrieval_scores", b"retrieval_scores", "shopper_id", b"shopper_id", "signals", b"signals", "surface", b"surface", "time", b"time", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__category: _TypeAlias = _typing.Literal["category"]  # noqa: Y015
     _WhichOneofArgType__category: _TypeAlias = _typing.Literal["_category", b"_category"]  # noqa: Y015
@@ -339,6 +343,7 @@ class RerankResponse(_message.Message):
     DEGRADED_DETAIL_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_TRACE_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
     """The bundle that answered."""
     degraded: _builtins.bool
@@ -351,14 +356,16 @@ class RerankResponse(_message.Message):
     """Version of the server program."""
     @_builtins.property
     def candidate_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Product ids, best first; equal scores keep retrieval order. As many as the page had, or
-        top_k.
+        """Product ids, best first; equal scores keep retrieval order. As many as the page had less
+        what the server's policy hides, or top_k.
         """
 
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The score of each returned candidate, not increasing. Comparable within this page, and
-        across pages of one bundle with the same weights. Empty when degraded.
+        """The score of each returned candidate, boosts of the server's policy included. Not
+        increasing, but for candidates that a policy moves by other means than the score: pins,
+        burying, diversity, floors and caps. Comparable within this page, and across pages of one
+        bundle with the same weights and policy. Empty when degraded.
         """
 
     @_builtins.property
@@ -379,6 +386,12 @@ class RerankResponse(_message.Message):
     def timings(self) -> Global___Timings:
         """Where the time went."""
 
+    @_builtins.property
+    def policy_trace(self) -> Global___PolicyTrace:
+        """Which rule moved what. Absent unless policy_trace was set and the server has a policy, and
+        when degraded.
+        """
+
     def __init__(
         self,
         *,
@@ -393,14 +406,83 @@ class RerankResponse(_message.Message):
         degraded_detail: _builtins.str = ...,
         timings: Global___Timings | None = ...,
         server_version: _builtins.str = ...,
+        policy_trace: Global___PolicyTrace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy_trace", b"policy_trace", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "candidate_ids", b"candidate_ids", "degraded", b"degraded", "degraded_detail", b"degraded_detail", "degraded_reason", b"degraded_reason", "explanations", b"explanations", "objectives", b"objectives", "retrieval_ranks", b"retrieval_ranks", "scores", b"scores", "server_version", b"server_version", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "candidate_ids", b"candidate_ids", "degraded", b"degraded", "degraded_detail", b"degraded_detail", "degraded_reason", b"degraded_reason", "explanations", b"explanations", "objectives", b"objectives", "policy_trace", b"policy_trace", "retrieval_ranks", b"retrieval_ranks", "scores", b"scores", "server_version", b"server_version", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RerankResponse: _TypeAlias = RerankResponse  # noqa: Y015
+
+@_typing.final
+class PolicyTrace(_message.Message):
+    """What the rules of the server's policy did to one page. The columns from rule_indexes on have
+    one entry for each rule and candidate that it acted on, in the order of rules.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    SHORTFALLS_FIELD_NUMBER: _builtins.int
+    RULE_INDEXES_FIELD_NUMBER: _builtins.int
+    RETRIEVAL_RANKS_FIELD_NUMBER: _builtins.int
+    RANKS_BEFORE_FIELD_NUMBER: _builtins.int
+    RANKS_AFTER_FIELD_NUMBER: _builtins.int
+    policy_version: _builtins.str
+    """SHA-256 of the rules, 64 hexadecimal digits."""
+    hidden: _builtins.int
+    """How many candidates were left out; they are all that is missing from the response but for
+    top_k.
+    """
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the rules that acted on this page or could not be met on it."""
+
+    @_builtins.property
+    def shortfalls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """For each of `rules`, by how many candidates it missed a floor or cap because the page had
+        no others; 0 when it did not.
+        """
+
+    @_builtins.property
+    def rule_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The rule, as an index into `rules`."""
+
+    @_builtins.property
+    def retrieval_ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The candidate, by its place in the request, from 0."""
+
+    @_builtins.property
+    def ranks_before(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The candidate's place by score alone, from 0."""
+
+    @_builtins.property
+    def ranks_after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The candidate's place after all rules and before top_k, from 0; -1 when hidden."""
+
+    def __init__(
+        self,
+        *,
+        policy_version: _builtins.str = ...,
+        hidden: _builtins.int = ...,
+        rules: _abc.Iterable[_builtins.str] | None = ...,
+        shortfalls: _abc.Iterable[_builtins.int] | None = ...,
+        rule_indexes: _abc.Iterable[_builtins.int] | None = ...,
+        retrieval_ranks: _abc.Iterable[_builtins.int] | None = ...,
+        ranks_before: _abc.Iterable[_builtins.int] | None = ...,
+        ranks_after: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hidden", b"hidden", "policy_version", b"policy_version", "ranks_after", b"ranks_after", "ranks_before", b"ranks_before", "retrieval_ranks", b"retrieval_ranks", "rule_indexes", b"rule_indexes", "rules", b"rules", "shortfalls", b"shortfalls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyTrace: _TypeAlias = PolicyTrace  # noqa: Y015
 
 @_typing.final
 class ObjectiveColumn(_message.Message):
@@ -567,6 +649,7 @@ class GetServerStatusResponse(_message.Message):
     EVENT_KINDS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
     CANDIDATE_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
     """Content hash of the bundle, 64 hexadecimal digits."""
     bundle_created: _builtins.str
@@ -585,6 +668,8 @@ class GetServerStatusResponse(_message.Message):
     """The integer day (UTC, days since 1970-01-01) before which the product statistics were taken."""
     uptime_s: _builtins.float
     """Seconds since the server began to serve."""
+    policy_version: _builtins.str
+    """SHA-256 of the policy's rules, 64 hexadecimal digits. Empty without a policy."""
     @_builtins.property
     def objectives(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Objectives of the bundle, in the order of RerankResponse.objectives."""
@@ -632,10 +717,11 @@ class GetServerStatusResponse(_message.Message):
         event_kinds: _abc.Iterable[_builtins.str] | None = ...,
         figures: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         candidate: Global___CandidateStatus | None = ...,
+        policy_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_candidate", b"_candidate", "candidate", b"candidate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate", b"_candidate", "as_of_day", b"as_of_day", "bundle_created", b"bundle_created", "bundle_id", b"bundle_id", "candidate", b"candidate", "categories", b"categories", "device", b"device", "event_kinds", b"event_kinds", "figures", b"figures", "objectives", b"objectives", "products", b"products", "provider", b"provider", "scorer_threads", b"scorer_threads", "server_version", b"server_version", "signals", b"signals", "surfaces", b"surfaces", "uptime_s", b"uptime_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate", b"_candidate", "as_of_day", b"as_of_day", "bundle_created", b"bundle_created", "bundle_id", b"bundle_id", "candidate", b"candidate", "categories", b"categories", "device", b"device", "event_kinds", b"event_kinds", "figures", b"figures", "objectives", b"objectives", "policy_version", b"policy_version", "products", b"products", "provider", b"provider", "scorer_threads", b"scorer_threads", "server_version", b"server_version", "signals", b"signals", "surfaces", b"surfaces", "uptime_s", b"uptime_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidate: _TypeAlias = _typing.Literal["candidate"]  # noqa: Y015
     _WhichOneofArgType__candidate: _TypeAlias = _typing.Literal["_candidate", b"_candidate"]  # noqa: Y015
@@ -681,7 +767,7 @@ class CandidateStatus(_message.Message):
     """Pages not compared because the one before was still being reranked."""
     rank_agreement: _builtins.float
     """Mean rank correlation (Spearman) of its order with the current bundle's on the pages
-    compared, -1 to 1. Absent before the first.
+    compared, over the candidates that both returned, -1 to 1. Absent before the first.
     """
     same_first_share: _builtins.float
     """Share of the pages compared where both bundles put the same candidate first. Absent before

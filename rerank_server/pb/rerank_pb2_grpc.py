@@ -28,6 +28,8 @@ if _version_not_supported:
 class RerankServiceStub:
     """Reorders the candidates of a search so that products of different categories compete on one
     comparable score.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED.
     """
 
     def __init__(self, channel):
@@ -51,6 +53,8 @@ class RerankServiceStub:
 class RerankServiceServicer:
     """Reorders the candidates of a search so that products of different categories compete on one
     comparable score.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED.
     """
 
     def Rerank(self, request, context):
@@ -62,8 +66,9 @@ class RerankServiceServicer:
         Errors:
         INVALID_ARGUMENT   a rule of RerankRequest is broken; the message says what was got and
         what is wanted, for example "candidates: got 1204, want 1 to 1000"
-        RESOURCE_EXHAUSTED the message is larger than the server's message limit, or there are
-        more calls at once than it keeps in memory
+        RESOURCE_EXHAUSTED the message is larger than the server's message limit, there are more
+        calls at once than it keeps in memory, or the caller's token is beyond
+        its rate (the trailer grpc-retry-pushback-ms says when to come again)
         CANCELLED          the client went away
         UNAVAILABLE        the server is stopping or cannot be reached
         INTERNAL           a defect of the server; its log has the details
@@ -107,6 +112,8 @@ def add_RerankServiceServicer_to_server(servicer, server):
 class RerankService:
     """Reorders the candidates of a search so that products of different categories compete on one
     comparable score.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED.
     """
 
     @staticmethod

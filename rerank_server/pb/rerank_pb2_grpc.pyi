@@ -33,6 +33,8 @@ GRPC_VERSION: str
 class RerankServiceStub:
     """Reorders the candidates of a search so that products of different categories compete on one
     comparable score.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED.
     """
 
     @_typing.overload
@@ -48,8 +50,9 @@ class RerankServiceStub:
     Errors:
       INVALID_ARGUMENT   a rule of RerankRequest is broken; the message says what was got and
                          what is wanted, for example "candidates: got 1204, want 1 to 1000"
-      RESOURCE_EXHAUSTED the message is larger than the server's message limit, or there are
-                         more calls at once than it keeps in memory
+      RESOURCE_EXHAUSTED the message is larger than the server's message limit, there are more
+                         calls at once than it keeps in memory, or the caller's token is beyond
+                         its rate (the trailer grpc-retry-pushback-ms says when to come again)
       CANCELLED          the client went away
       UNAVAILABLE        the server is stopping or cannot be reached
       INTERNAL           a defect of the server; its log has the details
@@ -66,6 +69,8 @@ class RerankServiceStub:
 class RerankServiceAsyncStub(RerankServiceStub):
     """Reorders the candidates of a search so that products of different categories compete on one
     comparable score.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -78,8 +83,9 @@ class RerankServiceAsyncStub(RerankServiceStub):
     Errors:
       INVALID_ARGUMENT   a rule of RerankRequest is broken; the message says what was got and
                          what is wanted, for example "candidates: got 1204, want 1 to 1000"
-      RESOURCE_EXHAUSTED the message is larger than the server's message limit, or there are
-                         more calls at once than it keeps in memory
+      RESOURCE_EXHAUSTED the message is larger than the server's message limit, there are more
+                         calls at once than it keeps in memory, or the caller's token is beyond
+                         its rate (the trailer grpc-retry-pushback-ms says when to come again)
       CANCELLED          the client went away
       UNAVAILABLE        the server is stopping or cannot be reached
       INTERNAL           a defect of the server; its log has the details
@@ -95,6 +101,8 @@ class RerankServiceAsyncStub(RerankServiceStub):
 class RerankServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reorders the candidates of a search so that products of different categories compete on one
     comparable score.
+
+    A server with tokens answers every call without a valid one UNAUTHENTICATED.
     """
 
     @_abc_1.abstractmethod
@@ -111,8 +119,9 @@ class RerankServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           INVALID_ARGUMENT   a rule of RerankRequest is broken; the message says what was got and
                              what is wanted, for example "candidates: got 1204, want 1 to 1000"
-          RESOURCE_EXHAUSTED the message is larger than the server's message limit, or there are
-                             more calls at once than it keeps in memory
+          RESOURCE_EXHAUSTED the message is larger than the server's message limit, there are more
+                             calls at once than it keeps in memory, or the caller's token is beyond
+                             its rate (the trailer grpc-retry-pushback-ms says when to come again)
           CANCELLED          the client went away
           UNAVAILABLE        the server is stopping or cannot be reached
           INTERNAL           a defect of the server; its log has the details

@@ -257,7 +257,8 @@ async def test_a_client_that_goes_away_harms_nobody(serving, tiny_reranker):
     assert not response.degraded
 
 
-async def test_concurrent_calls_each_get_their_own_page(tiny_server, tiny_reranker):
+async def test_concurrent_calls_each_get_their_own_page(serving, tiny_reranker):
+    running = await serving(tiny_reranker, timeout=timedelta(seconds=20))
     requests = [
         pb.RerankRequest(
             candidate_ids=[*IDS, f"only-{number}"],
@@ -267,7 +268,7 @@ async def test_concurrent_calls_each_get_their_own_page(tiny_server, tiny_rerank
         )
         for number in range(200)
     ]
-    responses = await asyncio.gather(*(tiny_server.stub.Rerank(request) for request in requests))
+    responses = await asyncio.gather(*(running.stub.Rerank(request) for request in requests))
     for request, response in zip(requests, responses, strict=True):
         ranked = tiny_reranker.rerank(page_from_pb(request))
         assert list(response.candidate_ids) == ranked.candidate_ids

@@ -31,9 +31,13 @@ def test_a_flag_wins_over_a_variable():
 @pytest.mark.parametrize("name", [item.name for item in fields(Settings)])
 def test_every_setting_can_be_set_from_the_environment(name):
     values = {"host": "h", "log_level": "error", "bundle": "x", "products": "y"}
-    value = values.get(name, "1024")
-    got = getattr(read_settings({}, FOLDERS | {f"RERANK_{name.upper()}": value}), name)
-    assert str(got) == value
+    values |= {"otlp_endpoint": "http://collector:4317"}
+    by_kind = {"bool": "true", "float": "0.5"}
+    kind = str({item.name: item.type for item in fields(Settings)}[name])
+    value = values.get(name, by_kind.get(kind, "1024"))
+    tls = {"RERANK_TLS_CERTIFICATE": "c", "RERANK_TLS_KEY": "k"} if name.startswith("tls_") else {}
+    got = getattr(read_settings({}, FOLDERS | tls | {f"RERANK_{name.upper()}": value}), name)
+    assert str(got).lower() == value
 
 
 @pytest.mark.parametrize(
@@ -45,6 +49,13 @@ def test_every_setting_can_be_set_from_the_environment(name):
         (FOLDERS | {"RERANK_PORT": "70000"}, r"port: got 70000, want 0 to 65535"),
         (FOLDERS | {"RERANK_TIMEOUT_MS": "0"}, r"timeout_ms: got 0, want 1 to 600000"),
         (FOLDERS | {"RERANK_LOG_LEVEL": "loud"}, r"log_level: got 'loud', want one of debug"),
+        (FOLDERS | {"RERANK_TLS_KEY": "k"}, r"tls_certificate and tls_key: got one of them, want"),
+        (FOLDERS | {"RERANK_TLS_CLIENT_CA": "c"}, r"tls_client_ca: got it alone, want tls_cert"),
+        (FOLDERS | {"RERANK_INSECURE_LISTEN": "maybe"}, r"insecure_listen: got 'maybe', want tr"),
+        (FOLDERS | {"RERANK_ACCESS_LOG_SHARE": "x"}, r"access_log_share: got 'x', want a number"),
+        (FOLDERS | {"RERANK_ACCESS_LOG_SHARE": "2"}, r"access_log_share: got 2.0, want 0 to 1"),
+        (FOLDERS | {"RERANK_OTLP_ENDPOINT": "x:1"}, r"otlp_endpoint: got 'x:1', want http://ho"),
+        (FOLDERS | {"RERANK_METRICS_PORT": "-2"}, r"metrics_port: got -2, want -1 to 65535"),
     ],
 )
 def test_a_wrong_setting_is_named(environment, message):

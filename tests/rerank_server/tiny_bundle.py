@@ -150,6 +150,15 @@ def product_graph() -> bytes:
     return graph_bytes(nodes, constants, PRODUCT_INPUTS, VECTOR_OUTPUTS)
 
 
+def word_count_graph() -> bytes:
+    """vectors = (number of words, number of words), a product graph that reads texts"""
+    nodes = [
+        helper.make_node("ReduceSum", ["token_mask", "last"], ["count"], keepdims=1),
+        helper.make_node("Concat", ["count", "count"], ["vectors"], axis=1),
+    ]
+    return graph_bytes(nodes, {"last": np.array([1], np.int64)}, PRODUCT_INPUTS, VECTOR_OUTPUTS)
+
+
 def query_graph() -> bytes:
     """vectors = (number of tokens, number of tokens)"""
     nodes = [
@@ -159,8 +168,8 @@ def query_graph() -> bytes:
     return graph_bytes(nodes, {"last": np.array([1], np.int64)}, QUERY_INPUTS, VECTOR_OUTPUTS)
 
 
-def scorer_graph() -> bytes:
-    """logits = dense W + product V + query Q + (sum of events) S + category C"""
+def scorer_graph(sign: float = 1.0) -> bytes:
+    """logits = sign * (dense W + product V + query Q + (sum of events) S + category C)"""
     nodes = [
         helper.make_node("MatMul", ["dense", "W"], ["from_dense"]),
         helper.make_node("MatMul", ["candidate_vectors", "V"], ["from_products"]),
@@ -181,22 +190,22 @@ def scorer_graph() -> bytes:
         helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
     ]
     constants = {
-        "W": DENSE_WEIGHTS,
-        "V": VECTOR_WEIGHTS,
-        "Q": QUERY_WEIGHTS,
-        "S": SEQUENCE_WEIGHTS,
-        "C": CATEGORY_WEIGHTS,
+        "W": DENSE_WEIGHTS * np.float32(sign),
+        "V": VECTOR_WEIGHTS * np.float32(sign),
+        "Q": QUERY_WEIGHTS * np.float32(sign),
+        "S": SEQUENCE_WEIGHTS * np.float32(sign),
+        "C": CATEGORY_WEIGHTS * np.float32(sign),
         "axis_1": np.array([1], np.int64),
         "axis_2": np.array([2], np.int64),
     }
     return graph_bytes(nodes, constants, SCORER_INPUTS, SCORER_OUTPUTS)
 
 
-def tiny_graph_bytes() -> dict[str, bytes]:
+def tiny_graph_bytes(sign: float = 1.0) -> dict[str, bytes]:
     return {
         "product.onnx": product_graph(),
         "query.onnx": query_graph(),
-        "scorer.onnx": scorer_graph(),
+        "scorer.onnx": scorer_graph(sign),
     }
 
 
