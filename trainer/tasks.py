@@ -14,17 +14,25 @@ from trainer.network import score_pages
 from trainer.pageset import PageSet, encoded_pages
 
 TASKS = {"Search": "search", "Discovery": "discovery", "Promotion": "promotion"}
+MIXED = ("promotion", "home")  # surfaces whose pages hold several categories
 _TRIAL_SHARES = (0.0, 0.5, 1.0)
 
 
 def calibrate(
     ranker: Ranker, catalogue: Catalogue, log: EncodedLog, surfaces: tuple[str, ...]
 ) -> Calibration:
-    """Fit the network's calibration on the validation pages of all surfaces, and set it.
+    """Fit the network's calibration on the validation pages that mix categories, and set it.
 
+    There it decides which category comes first; on pages of one category it moves nothing,
+    since it keeps the order within a category. Where mixed pages are too few to show every
+    objective, all surfaces are taken.
     `trial` is fitted on candidates never bought before, as it was trained.
     """
-    pages = np.concatenate([log.pages_of("validation", surface) for surface in surfaces])
+    by_surface = {surface: log.pages_of("validation", surface) for surface in surfaces}
+    mixed = [pages for surface, pages in by_surface.items() if surface in MIXED]
+    pages = np.concatenate([np.empty(0, np.int64), *mixed])
+    if not log.labels[rows_of(log, pages)].any(axis=0).all():  # no pages, or an empty objective
+        pages = np.concatenate(list(by_surface.values()))
     logits = score_pages(ranker, catalogue, log, pages)
     rows = rows_of(log, pages)
     labels, categories = log.labels[rows], log.categories[rows]

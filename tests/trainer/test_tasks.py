@@ -102,14 +102,23 @@ def test_calibration_is_set_in_the_network_and_fitted_on_validation_pages_alone(
     np.testing.assert_array_equal(first.bias, again.bias)
 
 
-def test_calibrated_probabilities_sum_to_the_purchases_there_were(tiny_run):
+def test_calibrated_probabilities_of_mixed_pages_sum_to_the_purchases_there_were(tiny_run):
     log = tiny_run.log
-    pages = np.concatenate(
-        [log.pages_of("validation", surface) for surface in tiny_run.config.surfaces]
-    )
+    pages = log.pages_of("validation", "promotion")
     logits = score_pages(tiny_run.ranker, tiny_run.catalogue, log, pages)
     rows = rows_of(log, pages)
     expected = tiny_run.calibration.probabilities(logits, log.categories[rows])[:, 0].sum()
+    assert expected == pytest.approx(log.labels[rows, 0].sum(), rel=0.1)
+
+
+def test_without_mixed_pages_all_surfaces_are_calibrated(tiny_run, tiny_ranker, tiny_catalogue):
+    log = tiny_run.log
+    surfaces = ("search", "discovery")
+    calibration = calibrate(tiny_ranker, tiny_catalogue, log, surfaces)
+    pages = np.concatenate([log.pages_of("validation", surface) for surface in surfaces])
+    logits = score_pages(tiny_ranker, tiny_catalogue, log, pages)
+    rows = rows_of(log, pages)
+    expected = calibration.probabilities(logits, log.categories[rows])[:, 0].sum()
     assert expected == pytest.approx(log.labels[rows, 0].sum(), rel=0.1)
 
 

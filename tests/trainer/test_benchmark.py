@@ -1,0 +1,40 @@
+"""The benchmark on a tiny log: every ranking, the results file, the README's table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainer.conftest import TINY_CONFIG
+from trainer.benchmark import NETWORK, SINGLE, SINGLE_TREES, TREES, BenchmarkBudget, run_benchmark
+from trainer.results_table import BEGIN, END, write_into_readme
+
+
+@pytest.mark.slow
+def test_a_benchmark_writes_what_the_readme_shows(tmp_path: Path) -> None:
+    work, out = tmp_path / "work", tmp_path / "results"
+    budget = BenchmarkBudget(seeds=1, trials=1)
+    evaluation = run_benchmark(TINY_CONFIG, work, out, budget, progress=False)
+    assert {"Search", "Discovery", "Promotion", "Promotion, never bought"} <= set(evaluation.tasks)
+    search = evaluation.tasks["Search"]
+    assert {NETWORK, TREES, SINGLE_TREES, "random", "own repeat"} <= set(search.arms)
+    assert SINGLE in evaluation.tasks["Search, small categories"].arms
+    network = search.arms[NETWORK].metrics["ndcg_at_10"]
+    assert network.mean > search.arms["random"].metrics["ndcg_at_10"].mean
+    assert len(search.arms[NETWORK].seeds) == 1
+    results = json.loads((out / "tiny.json").read_text(encoding="utf-8"))
+    written = results["evaluation"]["tasks"]["Search"]["arms"][NETWORK]["metrics"]["ndcg_at_10"]
+    assert np.isclose(written["mean"], network.mean)
+    assert results["seeds"] == [1]
+
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
+    write_into_readme(readme, out / "tiny.json")
+    assert f"{network.mean:.3f}".lstrip("0") in readme.read_text(encoding="utf-8")
+
+    # a second call trains nothing: it reads what the first has left
+    again = run_benchmark(TINY_CONFIG, work, out, budget, progress=False)
+    assert again.tasks["Search"].arms[NETWORK].metrics["ndcg_at_10"] == network
