@@ -12,6 +12,12 @@ from trainer.__main__ import main
 TINY = Path(__file__).parent / "data" / "complete_journey_tiny" / "log.toml"
 
 
+@pytest.fixture(autouse=True)
+def kernels_left_alone(monkeypatch):
+    """In the environment the choice would reach the tests that follow; `test_kernels.py` tests it."""
+    monkeypatch.setattr("trainer.__main__.prefer_fast_kernels", lambda environment: None)
+
+
 def write_config(folder: Path, more: str = "") -> Path:
     config = folder / "run.toml"
     config.write_text(
