@@ -266,6 +266,8 @@ def _write(
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
     }
     command = f"python -m trainer benchmark --config {config_path.name}"
+    command += f" --seeds {budget.seeds} --trials {budget.trials}"
+    command += "" if budget.single_category else " --pooled-only"
     value: dict[str, Any] = {
         "command": command,
         "commit": trainer_commit(),

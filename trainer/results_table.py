@@ -86,8 +86,8 @@ def _footnote(results: dict[str, Any]) -> str:
     return (
         f"`{results['command']}` at commit `{results['commit'][:12]}`, "
         f"{environment['machine']}; network of {results['parameters']:,} parameters, seeds "
-        f"{', '.join(map(str, results['seeds']))}, {results['steps'][0]:,} steps; LightGBM tried "
-        f"{results['budget']['trials']} settings a task. "
+        f"{', '.join(map(str, results['seeds']))}, {results['steps'][0]:,} steps; "
+        f"LightGBM settings tried a task: {results['budget']['trials']}. "
         f"Brackets are 95 % intervals of {evaluation['draws']:,} paired bootstrap draws of "
         f"shoppers. Expected calibration error on Promotion: {calibration}."
     )

@@ -14,8 +14,8 @@ TINY = Path(__file__).parent / "data" / "complete_journey_tiny" / "log.toml"
 
 @pytest.fixture(autouse=True)
 def kernels_left_alone(monkeypatch):
-    """In the environment the choice would reach the tests that follow; `test_kernels.py` tests it."""
-    monkeypatch.setattr("trainer.__main__.prefer_fast_kernels", lambda environment: None)
+    """The choice is left in the environment, where later tests would inherit it."""
+    monkeypatch.setattr("trainer.__main__.prefer_fast_kernels", lambda _environment: None)
 
 
 def write_config(folder: Path, more: str = "") -> Path:
