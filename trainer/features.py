@@ -242,7 +242,7 @@ def encode_log(
         "sequence_features": ((count, length, len(SEQUENCE_FEATURES)), np.float32),
     }
     for name, (shape, dtype) in shapes.items():
-        open_memmap(folder / f"{name}.npy", "w+", dtype, shape).flush()
+        _create_column(folder / f"{name}.npy", shape, dtype)
     workers = len(os.sched_getaffinity(0))
     edges = np.searchsorted(offsets, np.linspace(0, offsets[-1], 8 * workers + 1))
     jobs = [_Job(folder, selection, int(a), int(b), schema) for a, b in pairwise(edges) if b > a]
@@ -256,6 +256,23 @@ def encode_log(
             bar.update(done)
         pool.close()
         pool.join()
+
+
+def _create_column(path: Path, shape: tuple[int, ...], dtype: Any) -> None:  # noqa: ANN401
+    """Create an array file with all of its room on disk taken.
+
+    A sparse file would take its room while workers write through a mapping, where a full disk
+    is no error but the death of the worker.
+
+    Raises:
+        OSError: When the disk has no room for it.
+    """
+    open_memmap(path, "w+", dtype, shape).flush()
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 _shared: tuple[Prepared, PastTables] | None = None

@@ -18,6 +18,7 @@ from trainer.catalogue import read_catalogue, with_factors
 from trainer.encoded import cutoff_days
 from trainer.errors import ConfigError
 from trainer.features import (
+    _create_column,
     fit_past,
     fit_scales,
     log_schema,
@@ -168,6 +169,13 @@ def test_signals_that_count_sales_know_their_window(tiny_log):
     assert windows["store_sales_28d"] == 28
     assert windows["store_sales_91d"] == 91
     assert windows["promotion_display"] == 0
+
+
+def test_a_column_takes_its_room_on_disk_before_it_is_written(tmp_path):
+    path = tmp_path / "dense.npy"
+    _create_column(path, (50_000, 8), np.float32)
+    assert path.stat().st_blocks * 512 >= path.stat().st_size > 50_000 * 8 * 4
+    assert not np.load(path, mmap_mode="r").any()
 
 
 def test_scales_are_mean_and_deviation_of_what_is_known(tiny_log):

@@ -95,7 +95,7 @@ def test_stopped_and_resumed_equals_never_stopped(
     assert result.progress == never_killed[1].progress
 
 
-# as they were when this process imported Paddle, which reads them once
+# as they were when the tests were collected: another choice rounds otherwise
 KERNELS = os.environ.get("MKL_DEBUG_CPU_TYPE", "")
 
 _RUN = """
