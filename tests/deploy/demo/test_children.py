@@ -30,7 +30,9 @@ try:
     with RerankServerProcess(bundle, products, log) as server:
         server.wait_until_serving()
         print(server.pid, flush=True)
-        time.sleep(120)
+        # in short naps: a signal just before a long one would be noticed only after it
+        for _ in range(1200):
+            time.sleep(0.1)
 except Stopped as stopped:
     sys.exit(stopped.status)
 """
