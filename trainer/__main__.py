@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import TYPE_CHECKING
 from rerank_server.contract.errors import RerankError
 from trainer.atomic_text import write_text
 from trainer.config import TrainConfig, read_config
-from trainer.evaluation import Evaluation, evaluation_from_json, to_json
+from trainer.evaluation import evaluation_from_json, to_json
 from trainer.kernels import prefer_fast_kernels
+from trainer.provenance import command_line
 
 if TYPE_CHECKING:
+    from trainer.comparison import Comparison
     from trainer.pipeline import Run
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -27,7 +28,11 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 an error it names, 2 wrong usage."""
+    """Run one command and return its exit status.
+
+    0 is done, 1 an error that it has named on one line, 130 an interruption. A wrong command line
+    leaves with 2, by `SystemExit`.
+    """
     options = _parser().parse_args(arguments)
     prefer_fast_kernels(os.environ)
     try:
@@ -102,12 +107,14 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    from trainer.clean import report_from_json  # noqa: PLC0415
     from trainer.pipeline import prepare_and_encode  # noqa: PLC0415  Paddle takes seconds
 
     log = prepare_and_encode(
         options.config, read_config(options.config), options.work, progress=True
     )
-    print(f"{log.prepared.path}\n{log.folder}")
+    print(report_from_json(log.prepared.manifest["cleaning"]).to_table())
+    print(f"\n{log.prepared.path}\n{log.folder}")
     return 0
 
 
@@ -122,10 +129,13 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from trainer.calibration import format_calibration  # noqa: PLC0415
     from trainer.evaluation_tables import format_tables  # noqa: PLC0415
 
     run = _trained(options, read_config(options.config))
-    print(format_tables(_evaluated(run)))
+    compared = _compared(run)
+    print(format_tables(compared.evaluation))
+    print(f"\n{format_calibration(compared.calibration)}")
     print(f"\nreport: {run.folder / 'report.html'}")
     return 0
 
@@ -149,7 +159,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _benchmark(options: argparse.Namespace) -> int:
-    from trainer.benchmark import BenchmarkBudget, run_benchmark  # noqa: PLC0415
+    from trainer.benchmark import run_benchmark  # noqa: PLC0415
+    from trainer.benchmark_parts import BenchmarkBudget  # noqa: PLC0415
     from trainer.evaluation_tables import format_tables  # noqa: PLC0415
     from trainer.results_table import write_into_readme  # noqa: PLC0415
 
@@ -169,29 +180,24 @@ def _trained(options: argparse.Namespace, config: TrainConfig) -> Run:
     return run_training(config, log, options.work, progress=True)
 
 
-def _evaluated(run: Run) -> Evaluation:
-    """Compare the run with its rivals; write the figures and the report into its folder."""
+def _compared(run: Run) -> Comparison:
+    """Compare the run with other rankings; write the figures and the report into its folder."""
     from trainer.comparison import compare_rankings  # noqa: PLC0415
     from trainer.gbdt import GbdtBudget  # noqa: PLC0415
-    from trainer.report import (  # noqa: PLC0415
-        describe_environment,
-        read_training_log,
-        write_report,
-    )
-    from trainer.train import LOG  # noqa: PLC0415
+    from trainer.report import TRAINING_LOG, write_report  # noqa: PLC0415
 
-    compared = compare_rankings(run, GbdtBudget(), progress=True)
+    budget = GbdtBudget(threads=len(os.sched_getaffinity(0)))
+    compared = compare_rankings(run, budget, progress=True)
     write_report(
         run.folder / "report.html",
         compared.evaluation,
         title=run.config.name,
-        command=shlex.join(sys.orig_argv[1:]),
-        environment=describe_environment(),
-        training=read_training_log(run.folder / LOG),
+        command=command_line(),
+        training_log=run.folder / TRAINING_LOG,
         calibration=compared.calibration,
     )
     write_text(run.folder / EVALUATION, json.dumps(to_json(compared.evaluation)))
-    return compared.evaluation
+    return compared
 
 
 if __name__ == "__main__":

@@ -37,12 +37,15 @@ def own_repeat(pages: PageSet) -> Doubles:
 
 
 def item_knn(pages: PageSet) -> Doubles:
-    """Return the item-kNN score from the shopper's past in the page's category."""
+    """Return the network's item-kNN feature, from the past in the candidate's category.
+
+    A product is no neighbour of itself there; `trainer.item_knn` has item-kNN as a ranking.
+    """
     return _present_first(pages.feature("knn_own_category"))
 
 
 def item_knn_all(pages: PageSet) -> Doubles:
-    """Return the item-kNN score from the shopper's whole past."""
+    """Return the network's item-kNN feature from the shopper's whole past."""
     return _present_first(pages.feature("knn_all"))
 
 
@@ -56,8 +59,8 @@ BASELINES: dict[str, Ranking] = {
     "retrieval order": retrieval_order,
     "popularity": popularity,
     "own repeat": own_repeat,
-    "item-kNN": item_knn,
-    "item-kNN, all categories": item_knn_all,
+    "item-kNN, without itself": item_knn,
+    "item-kNN, without itself, all categories": item_knn_all,
     "ALS": als,
 }
 

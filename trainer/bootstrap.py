@@ -68,8 +68,8 @@ class Resampled:
     """Means of several rankings in several groups of pages, with their bootstrap draws.
 
     Attributes:
-        means: Shape (arms, groups); NaN where a group has no page.
-        draws: Shape (draws, arms, groups).
+        means: Shape (rankings, groups); NaN where a group has no page.
+        draws: Shape (draws, rankings, groups).
         names: Names of the groups.
     """
 
@@ -77,15 +77,15 @@ class Resampled:
     draws: Doubles
     names: tuple[str, ...]
 
-    def interval(self, arm: int, group: int) -> Interval:
+    def interval(self, ranking: int, group: int) -> Interval:
         """Return the mean of one ranking over one group."""
-        return _interval(self.means[arm, group], self.draws[:, arm, group])
+        return _interval(self.means[ranking, group], self.draws[:, ranking, group])
 
-    def difference(self, arm: int, other: int, group: int) -> Interval:
-        """Return `arm` minus `other` over one group, paired."""
+    def difference(self, ranking: int, other: int, group: int) -> Interval:
+        """Return `ranking` minus `other` over one group, paired."""
         return _interval(
-            self.means[arm, group] - self.means[other, group],
-            self.draws[:, arm, group] - self.draws[:, other, group],
+            self.means[ranking, group] - self.means[other, group],
+            self.draws[:, ranking, group] - self.draws[:, other, group],
         )
 
     def macro(self, groups: npt.NDArray[Any]) -> Resampled:
@@ -122,7 +122,7 @@ def resample_means(
     takes as many shoppers as there are, with replacement, each with all its pages.
 
     Args:
-        values: A metric of each page for each ranking, shape (arms, pages). A page that is NaN
+        values: A metric of each page for each ranking, shape (rankings, pages). A page that is NaN
             for one ranking is left out for all.
         shoppers: Cluster of each page, shape (pages,).
         membership: The groups.
@@ -133,10 +133,10 @@ def resample_means(
         BootstrapError: When shapes do not fit or `draws` is not positive.
     """
     if values.ndim != 2 or values.shape[1] != shoppers.size:  # noqa: PLR2004  two axes
-        raise BootstrapError(f"values: got shape {values.shape}, want (arms, {shoppers.size})")
+        raise BootstrapError(f"values: got shape {values.shape}, want (rankings, {shoppers.size})")
     if draws < 1:
         raise BootstrapError(f"draws: got {draws}, want at least 1")
-    table = _sums_of_clusters(values, shoppers, membership)  # (clusters, groups, 1 + arms)
+    table = _sums_of_clusters(values, shoppers, membership)  # (clusters, groups, 1 + rankings)
     clusters = table.shape[0]
     flat = table.reshape(clusters, table.shape[1] * table.shape[2])
     drawn = np.zeros((draws, *table.shape[1:]))
@@ -157,7 +157,7 @@ def resample_means(
 def _sums_of_clusters(
     values: Doubles, shoppers: npt.NDArray[Any], membership: Membership
 ) -> Doubles:
-    """Return per shopper and group the weight, then each arm's weighted sum."""
+    """Return per shopper and group the weight, then each ranking's weighted sum."""
     counted = np.logical_not(np.isnan(values).any(axis=0))
     names, numbers = np.unique(shoppers[counted], return_inverse=True)
     cluster_of = np.full(shoppers.size, -1)

@@ -6,6 +6,7 @@ validation pages. A small category is drawn towards the fit of all categories to
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +87,21 @@ class BeforeAfter:
     after: Reliability
 
 
+def before_after_from_json(value: Mapping[str, Any]) -> BeforeAfter:
+    """Read what `dataclasses.asdict` and JSON made of a row."""
+
+    def part(value: Mapping[str, Any]) -> Reliability:
+        curves = {name: tuple(value[name]) for name in ("predicted", "observed")}
+        return Reliability(**{**value, **curves})
+
+    return BeforeAfter(
+        value["category"], value["objective"], part(value["before"]), part(value["after"])
+    )
+
+
 def fit_calibration(
-    logits: npt.NDArray[Any],
     labels: npt.NDArray[Any],
+    logits: npt.NDArray[Any],
     categories: npt.NDArray[Any],
     category_count: int,
 ) -> Calibration:
@@ -98,8 +111,8 @@ def fit_calibration(
     loss plus ((a - a_pooled) / s_a)^2 / 2 + ((b - b_pooled) / s_b)^2 / 2, by Newton's method.
 
     Args:
-        logits: Raw outputs of the heads, shape (rows, objectives).
-        labels: 0 or 1, the same shape.
+        labels: 0 or 1, shape (rows, objectives).
+        logits: Raw outputs of the heads, the same shape.
         categories: Category row of each candidate, shape (rows,), 0 to `category_count` - 1.
         category_count: Categories of the schema, row 0 included.
 
@@ -107,7 +120,7 @@ def fit_calibration(
         CalibrationError: On shapes that do not fit, numbers that are not finite, or an
             objective that never or always happens.
     """
-    _check(logits, labels, categories, category_count)
+    _check(labels, logits, categories, category_count)
     objectives = logits.shape[1]
     scale = np.empty((category_count, objectives), np.float32)
     bias = np.empty((category_count, objectives), np.float32)
@@ -120,10 +133,10 @@ def fit_calibration(
             raise CalibrationError(
                 f"labels: got only {targets[0]:.0f} for objective {objective}, want both 0 and 1"
             )
-        pooled = _fit(inputs, targets, np.array([1.0, 0.0]), np.zeros(2))
+        pooled = _fit(targets, inputs, np.array([1.0, 0.0]), np.zeros(2))
         for category in range(category_count):
             rows = slice(bounds[category], bounds[category + 1])
-            fitted = _fit(inputs[rows], targets[rows], pooled, 1 / _PRIOR_DEVIATION**2)
+            fitted = _fit(targets[rows], inputs[rows], pooled, 1 / _PRIOR_DEVIATION**2)
             scale[category, objective], bias[category, objective] = fitted
     return Calibration(scale, bias)
 
@@ -164,10 +177,11 @@ def reliability(
 
 
 def compare_calibration(
-    logits: npt.NDArray[Any],
     labels: npt.NDArray[Any],
+    logits: npt.NDArray[Any],
     categories: npt.NDArray[Any],
     calibration: Calibration,
+    counted: npt.NDArray[np.bool_],
     *,
     category_names: tuple[str, ...],
     objectives: tuple[str, ...],
@@ -176,13 +190,26 @@ def compare_calibration(
 
     To be fair it is given other pages than `fit_calibration`. Categories without a candidate
     are left out; the row over all is named `all`.
+
+    Args:
+        labels: 0 or 1, shape (rows, objectives).
+        logits: Raw outputs of the heads, the same shape.
+        categories: Category row of each candidate, shape (rows,).
+        calibration: What was fitted.
+        counted: Which candidates count for which objective, shape (rows, objectives).
+        category_names: Names by category row.
+        objectives: Names of the columns.
     """
     before = expit(logits.astype(np.float64))
     after = calibration.probabilities(logits, categories)
     result = []
     for index, objective in enumerate(objectives):
-        groups = [("all", np.arange(categories.shape[0]))]
-        groups += [(name, np.flatnonzero(categories == c)) for c, name in enumerate(category_names)]
+        inside = counted[:, index]
+        groups = [("all", np.flatnonzero(inside))]
+        groups += [
+            (name, np.flatnonzero(inside & (categories == category)))
+            for category, name in enumerate(category_names)
+        ]
         result += [
             BeforeAfter(
                 category=name,
@@ -196,22 +223,27 @@ def compare_calibration(
     return result
 
 
-def format_calibration(table: list[BeforeAfter]) -> str:
-    """Return the table as text: expected calibration error and observed over expected."""
-    head = f"{'objective':<10} {'category':<20} {'candidates':>10} {'positives':>9}"
-    lines = [f"{head} {'ECE before':>10} {'after':>7} {'O/E before':>10} {'after':>6}"]
-    lines += [
-        f"{row.objective:<10} {row.category:<20} {row.before.rows:>10,} {row.before.positives:>9,}"
-        f" {row.before.error:>10.4f} {row.after.error:>7.4f}"
-        f" {row.before.ratio:>10.3f} {row.after.ratio:>6.3f}"
-        for row in table
-    ]
-    return "\n".join(lines)
+def format_calibration(by_task: Mapping[str, Sequence[BeforeAfter]]) -> str:
+    """Return a table per task: expected calibration error and observed over expected."""
+    parts = []
+    for task, rows in by_task.items():
+        head = f"{'objective':<10} {'category':<20} {'candidates':>10} {'positives':>9}"
+        lines = [f"Calibration on {task}", f"{head} {'ECE before':>10} {'after':>7}"]
+        lines[1] += f" {'O/E before':>10} {'after':>6}"
+        lines.append("-" * len(lines[1]))
+        lines += [
+            f"{row.objective:<10} {row.category:<20} {row.before.rows:>10,} "
+            f"{row.before.positives:>9,} {row.before.error:>10.4f} {row.after.error:>7.4f}"
+            f" {row.before.ratio:>10.3f} {row.after.ratio:>6.3f}"
+            for row in rows
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def _check(
-    logits: npt.NDArray[Any],
     labels: npt.NDArray[Any],
+    logits: npt.NDArray[Any],
     categories: npt.NDArray[Any],
     category_count: int,
 ) -> None:
@@ -235,12 +267,12 @@ def _check(
         )
 
 
-def _fit(inputs: Doubles, targets: Doubles, centre: Doubles, precision: Doubles) -> Doubles:
+def _fit(targets: Doubles, inputs: Doubles, centre: Doubles, precision: Doubles) -> Doubles:
     """Return (a, b) by Newton steps from `centre`, a held at its smallest once it gets there."""
     current = centre.copy()
     if inputs.size == 0:
         return current
-    loss = _loss(inputs, targets, current, centre, precision)
+    loss = _loss(targets, inputs, current, centre, precision)
     for _ in range(_STEPS):
         probability = expit(current[0] * inputs + current[1])
         slope = probability - targets
@@ -256,7 +288,7 @@ def _fit(inputs: Doubles, targets: Doubles, centre: Doubles, precision: Doubles)
         for halvings in range(_HALVINGS):
             moved = current - step * 0.5**halvings
             moved[0] = max(moved[0], _SMALLEST_SCALE)
-            reached = _loss(inputs, targets, moved, centre, precision)
+            reached = _loss(targets, inputs, moved, centre, precision)
             if reached < loss:
                 break
         else:
@@ -268,7 +300,7 @@ def _fit(inputs: Doubles, targets: Doubles, centre: Doubles, precision: Doubles)
 
 
 def _loss(
-    inputs: Doubles, targets: Doubles, point: Doubles, centre: Doubles, precision: Doubles
+    targets: Doubles, inputs: Doubles, point: Doubles, centre: Doubles, precision: Doubles
 ) -> float:
     logit = point[0] * inputs + point[1]
     likelihood = targets @ log_expit(logit) + (1 - targets) @ log_expit(-logit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,16 @@ class CleaningReport:
         return "\n".join(
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in lines
         )
+
+
+def report_from_json(value: Mapping[str, Any]) -> CleaningReport:
+    """Read what `CleaningReport.to_json` gave."""
+    return CleaningReport(
+        tuple(
+            TableCleaning(table, counts["rows_in"], counts["rows_out"], counts["dropped"])
+            for table, counts in value.items()
+        )
+    )
 
 
 def drop_rows(

@@ -1,26 +1,29 @@
-"""A run beside its rivals: the network, the rankings without learning and the trees, on test pages.
+"""A run beside other rankings: those without learning and trees, on the same test pages.
 
-Every ranking sees the same pages and the same features; the trees learn from the network's pages.
+Every ranking sees the same pages and the same features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
 from trainer.baselines import BASELINES
+from trainer.batches import rows_of
 from trainer.calibration import BeforeAfter, compare_calibration
 from trainer.encoded import EncodedLog
 from trainer.evaluate import evaluate
 from trainer.evaluation import Evaluation
-from trainer.gbdt import Gbdt, GbdtBudget, GbdtError, read_gbdt, train_gbdt, write_gbdt
+from trainer.gbdt import GbdtBudget, GbdtError
 from trainer.metrics import ndcg_at_k
 from trainer.network import score_pages
 from trainer.pageset import Doubles, PageSet, encoded_pages
 from trainer.pipeline import Run
-from trainer.tasks import TASKS, served_scores
+from trainer.tasks import counted_rows, log_tasks, served_scores
+from trainer.trees import surface_trees
 
 NETWORK = "CrossRank"
 TREES = "LightGBM"
@@ -32,96 +35,87 @@ class Comparison:
 
     Attributes:
         evaluation: Every ranking on every task.
-        calibration: Of each category and objective, before and after it was fitted.
-        pages: Pages of the prepared log that the next two speak of: those of the first task.
+        calibration: By task, each category and objective, before and after it was fitted.
+        pages: Pages of the prepared log that the next speaks of: those of the first task.
         network_ndcg_at_10: Of the network on each of `pages`; NaN without a reached positive.
-        retrieval_ndcg_at_10: Of retrieval order, alike.
     """
 
     evaluation: Evaluation
-    calibration: list[BeforeAfter]
+    calibration: dict[str, list[BeforeAfter]]
     pages: np.ndarray
     network_ndcg_at_10: Doubles
-    retrieval_ndcg_at_10: Doubles
 
 
 def compare_rankings(run: Run, budget: GbdtBudget, *, progress: bool) -> Comparison:
     """Score the test pages of every task with every ranking, and evaluate.
 
-    The trees of each task are kept in the run's folder and read back by the next call.
+    Trees of an equal earlier call are read back.
 
     Raises:
-        EvaluationError: When no task of the run has a test page.
+        EvaluationError: When no surface of the run has a test page.
     """
-    log, config = run.log, run.config
-    tasks = {
-        task: log.pages_of("test", surface)
-        for task, surface in TASKS.items()
-        if surface in config.surfaces
-    }
-    tasks = {task: pages for task, pages in tasks.items() if pages.size}
-    sets = {task: encoded_pages(log, "test", TASKS[task]) for task in tasks}
-    scores: dict[str, dict[str, Doubles]] = {}
-    logits, labels, categories = [], [], []
-    with tqdm(total=len(sets) * 2, desc="Scoring", unit="ranking", disable=not progress) as bar:
-        for task, held in sets.items():
-            surface = TASKS[task]
-            for name, ranking in BASELINES.items():
-                scores.setdefault(name, {})[task] = ranking(held)
-            trees = _trees(run, surface, budget)
+    log = run.log
+    tasks = log_tasks(log, run.config.surfaces)
+    page_sets = {task: encoded_pages(log, "test", surface) for task, surface in tasks.items()}
+    scores = baseline_scores(page_sets)
+    calibration = {}
+    with tqdm(total=2 * len(tasks), desc="Scoring", unit="ranking", disable=not progress) as bar:
+        for task, surface in tasks.items():
+            trees = tree_scores(log, surface, budget, page_sets[task])
             if trees is not None:
-                scores.setdefault(TREES, {})[task] = trees(held)
+                scores.setdefault(TREES, {})[task] = trees
             bar.update()
-            of_network = score_pages(run.ranker, run.catalogue, log, tasks[task])
+            logits = surface_logits(run, surface)
             scores.setdefault(NETWORK, {})[task] = served_scores(
-                of_network, held.categories, run.calibration, run.objective_weights[surface]
+                logits, page_sets[task].categories, run.calibration, run.objective_weights[surface]
             )
-            logits.append(of_network)
-            labels.append(held.labels[:, : of_network.shape[1]])
-            categories.append(held.categories)
+            calibration[task] = surface_calibration(run, surface, logits)
             bar.update()
-    evaluation = evaluate(sets, scores, category_names=log.schema.categories, network=NETWORK)
-    first = next(iter(sets))
-    gains = sets[first].objective(log.schema.objectives[0])
-    offsets = sets[first].offsets
+    first = next(iter(tasks))
+    gains = page_sets[first].objective(log.schema.objectives[0])
     return Comparison(
-        evaluation=evaluation,
-        calibration=compare_calibration(
-            np.concatenate(logits),
-            np.concatenate(labels),
-            np.concatenate(categories),
-            run.calibration,
-            category_names=log.schema.categories,
-            objectives=config.objectives,
+        evaluation=evaluate(
+            page_sets, scores, category_names=log.schema.categories, network=NETWORK
         ),
-        pages=log.selection.pages[tasks[first]],
-        network_ndcg_at_10=ndcg_at_k(gains, scores[NETWORK][first], offsets, 10),
-        retrieval_ndcg_at_10=ndcg_at_k(gains, scores["retrieval order"][first], offsets, 10),
+        calibration=calibration,
+        pages=log.selection.pages[log.pages_of("test", tasks[first])],
+        network_ndcg_at_10=ndcg_at_k(gains, scores[NETWORK][first], page_sets[first].offsets, 10),
     )
 
 
-def _trees(run: Run, surface: str, budget: GbdtBudget) -> Gbdt | None:
-    """The trees of one surface; None when there is nothing to train them on."""
-    path = run.folder / f"lightgbm-{surface}.txt"
-    if path.exists():
-        return read_gbdt(path)
-    train = _learned_from(run.log, "train", surface, run.config.max_pages)
-    validation = _learned_from(run.log, "validation", surface, run.config.validation_pages)
-    if train is None or validation is None:
-        return None
+def baseline_scores(page_sets: Mapping[str, PageSet]) -> dict[str, dict[str, Doubles]]:
+    """Return the scores of the rankings without learning, by their names and tasks."""
+    return {
+        name: {task: ranking(pages) for task, pages in page_sets.items()}
+        for name, ranking in BASELINES.items()
+    }
+
+
+def tree_scores(
+    log: EncodedLog, surface: str, budget: GbdtBudget, pages: PageSet
+) -> Doubles | None:
+    """Return the scores of the trees of one surface; None with too little to train them on."""
     try:
-        model = train_gbdt(train, validation, run.log.schema.objectives[0], budget)
+        return surface_trees(log, surface, budget)(pages)
     except GbdtError:
-        return None  # no page with a positive: no trees, and the table shows none
-    write_gbdt(model, path)
-    return model
+        return None  # the table then shows no trees
 
 
-def _learned_from(log: EncodedLog, split: str, surface: str, most: int) -> PageSet | None:
-    """The latest `most` pages, as the network is given; 0 takes all."""
-    pages = encoded_pages(log, split, surface)
-    if not pages.pages:
-        return None
-    if 0 < most < pages.pages:
-        return pages.select(np.arange(pages.pages) >= pages.pages - most)
-    return pages
+def surface_logits(run: Run, surface: str, split: str = "test") -> np.ndarray:
+    """Return the network's logits on the pages of a surface, shape (rows, objectives)."""
+    return score_pages(run.ranker, run.catalogue, run.log, run.log.pages_of(split, surface))
+
+
+def surface_calibration(run: Run, surface: str, logits: np.ndarray) -> list[BeforeAfter]:
+    """Return how well the network is calibrated on the test pages of a surface."""
+    log = run.log
+    rows = rows_of(log, log.pages_of("test", surface))
+    return compare_calibration(
+        log.labels[rows],
+        logits,
+        log.categories[rows],
+        run.calibration,
+        counted_rows(log, rows),
+        category_names=log.schema.categories,
+        objectives=log.schema.objectives,
+    )

@@ -21,8 +21,6 @@ DEPARTMENT_CATEGORIES: dict[str, str] = {
     "SPIRITS": "alcohol",
 }
 
-SPLIT_DEPARTMENTS = ("GROCERY", "DRUG GM")
-
 # What is left of GROCERY is pantry, what is left of DRUG GM is general merchandise.
 REMAINING_CATEGORIES: dict[str, str] = {"GROCERY": "pantry_meals", "DRUG GM": "general_merch"}
 

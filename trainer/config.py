@@ -42,14 +42,14 @@ class TrainConfig:
         warmup_share: Share of all steps that the rate rises for.
         weight_decay: AdamW's.
         pointwise_weight: Share of the pointwise loss.
-        teacher_share: Share of the trees' targets in the purchase loss; 0 trains no trees.
-        teacher_every: Trees learn from every so many-th training page.
+        teacher_share: Share of the trees' targets in the purchase loss.
+        trees: Add the trees' score to the network's, weighted by what validation pages say.
+        trees_every: Trees learn from every so many-th training page.
         category_power: Pages of a category of n pages are drawn with n to this power.
         average_decay: Of the moving average of weights that is evaluated and exported.
         evaluations_per_epoch: Evaluations on validation pages, each a checkpoint.
         patience: Evaluations without a better one before the run stops.
-        validation_pages: Pages per surface an evaluation takes, evenly spread; up to twice as
-            many where the log does not divide evenly.
+        validation_pages: Pages per surface an evaluation takes at most, evenly spread.
         refit_days: Days between fits of item-kNN and ALS.
         max_pages: Training pages per surface at most; 0 takes all.
     """
@@ -77,7 +77,8 @@ class TrainConfig:
     weight_decay: float = 0.02
     pointwise_weight: float = 0.1
     teacher_share: float = 0.0
-    teacher_every: int = 1
+    trees: bool = False
+    trees_every: int = 1
     category_power: float = 1.0
     average_decay: float = 0.995
     evaluations_per_epoch: int = 4
@@ -135,13 +136,13 @@ def _typed(kind: Any, value: Any) -> Any:  # noqa: ANN401  TOML holds any value
         if not isinstance(value, list) or not all(_is(entry, item) for entry in value):
             return None
         return tuple(item(entry) for entry in value)
-    wanted = {"str": str, "int": int, "float": float}[kind]
+    wanted = {"str": str, "int": int, "float": float, "bool": bool}[kind]
     return wanted(value) if _is(value, wanted) else None
 
 
 def _is(value: object, kind: type) -> bool:
-    if isinstance(value, bool):
-        return False
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
 
 
@@ -168,7 +169,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_pages": (0, _MOST),
     "candidates_per_page": (0, _MOST),
     "teacher_share": (0, 1),
-    "teacher_every": (1, _MOST),
+    "trees_every": (1, _MOST),
 }
 _SHARES = ("dropout", "modality_dropout", "average_decay")
 _LISTS = ("objectives", "surfaces", "hidden")

@@ -49,7 +49,6 @@ NAMES = ("categories", "queries", "shoppers", "places")
 Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
 
 
@@ -185,21 +184,6 @@ class Prepared:
         return np.flatnonzero(chosen).astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class PageView:
-    """Some pages with some of their candidates.
-
-    Attributes:
-        pages: Page indices, ascending, int64, shape (pages,).
-        offsets: First kept candidate of each page, int64, shape (pages + 1,).
-        candidates: Positions into the flattened candidates, int64, in retrieval order.
-    """
-
-    pages: Ints
-    offsets: Ints
-    candidates: Ints
-
-
 def read_prepared(path: Path) -> Prepared:
     """Open a prepared folder.
 
@@ -218,38 +202,6 @@ def read_prepared(path: Path) -> Prepared:
     }
     columns |= {name: tuple(_read_json(path / f"{name}.json")) for name in NAMES}
     return Prepared(path=path, manifest=manifest, **columns)
-
-
-def discovery_view(prepared: Prepared, split: str, *, surface: str = "search") -> PageView:
-    """Return the pages of a split reduced to products the shopper never bought before the page.
-
-    A page stays when at least two candidates do, one of them positive.
-
-    Raises:
-        PreparedError: The split or surface is unknown.
-    """
-    kept_pages, kept_candidates = [], []
-    for page in prepared.pages_of(split, surface).tolist():
-        where = prepared.page(page)
-        new = ~np.isin(prepared.candidate_rows[where], past_rows(prepared, page))
-        positive = prepared.candidate_labels[where, 0] > 0
-        if new.sum() >= 2 and (new & positive).any():  # noqa: PLR2004
-            kept_pages.append(page)
-            kept_candidates.append(where.start + np.flatnonzero(new))
-    sizes = np.array([len(part) for part in kept_candidates], np.int64)
-    return PageView(
-        pages=np.array(kept_pages, np.int64),
-        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        candidates=np.concatenate([np.empty(0, np.int64), *kept_candidates]),
-    )
-
-
-def past_rows(prepared: Prepared, page: int) -> Rows:
-    """Return the product rows of the shopper's interactions before the page, oldest first."""
-    shopper, time = prepared.page_shoppers[page], prepared.page_times[page]
-    start, end = prepared.shopper_offsets[shopper : shopper + 2]
-    times = prepared.interaction_times[start:end]
-    return prepared.interaction_rows[start : start + np.searchsorted(times, time)]
 
 
 def _map_array(path: Path) -> npt.NDArray[Any]:

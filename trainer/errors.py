@@ -45,10 +45,6 @@ class NumberError(LogError):
     """A NaN or infinite number where a finite one is wanted."""
 
 
-class UnknownProductError(LogError):
-    """A table that names products which the catalogue does not hold."""
-
-
 class PreparedError(RerankError):
     """A prepared folder that is missing, incomplete or of another format."""
 

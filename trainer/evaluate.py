@@ -13,10 +13,10 @@ from rerank_server.contract.errors import nearest
 from trainer.bootstrap import DRAWS, Interval, Membership, Resampled, resample_means, whole
 from trainer.evaluation import (
     METRICS,
-    ArmResult,
     Difference,
     Evaluation,
     EvaluationError,
+    RankingResult,
     TaskResult,
 )
 from trainer.metrics import expected_random_ndcg_at_k, page_metrics, ranks_in_page
@@ -59,15 +59,15 @@ def evaluate(
             f"network: got {network!r}, want one of {', '.join(scores)}{nearest(network, scores)}"
         )
     tasks = {}
-    for arm, by_task in scores.items():
+    for ranking, by_task in scores.items():
         for task in by_task:
             if task not in page_sets:
                 raise EvaluationError(
-                    f"scores of {arm}: got task {task!r}, want one of "
+                    f"scores of {ranking}: got task {task!r}, want one of "
                     f"{', '.join(page_sets)}{nearest(task, page_sets)}"
                 )
     for task, pages in page_sets.items():
-        of_task = {arm: by_task[task] for arm, by_task in scores.items() if task in by_task}
+        of_task = {ranking: by_task[task] for ranking, by_task in scores.items() if task in by_task}
         if network not in of_task:
             raise EvaluationError(f"scores of {network}: got none for task {task!r}, want some")
         _check(pages, task, of_task, category_names)
@@ -82,15 +82,16 @@ def evaluate(
 def _check(
     pages: PageSet, task: str, scores: Mapping[str, Scores], category_names: tuple[str, ...]
 ) -> None:
-    for arm, values in scores.items():
+    for ranking, values in scores.items():
         if values.shape[-1:] != (pages.candidates,) or values.ndim not in {1, 2} or not values.size:
             raise EvaluationError(
-                f"scores of {arm} for {task}: got shape {values.shape}, want ({pages.candidates},) "
-                f"or (seeds, {pages.candidates}), and at least one"
+                f"scores of {ranking} for {task}: got shape {values.shape}, "
+                f"want ({pages.candidates},) or (seeds, {pages.candidates}), and at least one"
             )
         if np.isnan(values).any():
             raise EvaluationError(
-                f"scores of {arm} for {task}: got {int(np.isnan(values).sum())} NaN, want numbers"
+                f"scores of {ranking} for {task}: got {int(np.isnan(values).sum())} NaN, "
+                "want numbers"
             )
     if pages.categories.max(initial=0) >= len(category_names):
         raise EvaluationError(
@@ -109,16 +110,16 @@ def _evaluate_task(
     draws: int,
     seed: int,
 ) -> TaskResult:
-    arms = list(scores)
-    by_arm = [_seed_metrics(pages, gains, values) for values in scores.values()]
-    ndcg = np.stack([metrics["ndcg_at_10"].mean(axis=0) for metrics in by_arm])  # (arms, pages)
+    rankings = list(scores)
+    by_ranking = [_seed_metrics(pages, gains, values) for values in scores.values()]
+    ndcg = np.stack([metrics["ndcg_at_10"].mean(axis=0) for metrics in by_ranking])
     scored = pages.sums(gains > 0) > 0
 
     def resample(values: Doubles, membership: Membership) -> Resampled:
         return resample_means(values, pages.shopper, membership, draws=draws, seed=seed)
 
     def metric(name: str) -> Resampled:
-        values = np.stack([metrics[name].mean(axis=0) for metrics in by_arm])
+        values = np.stack([metrics[name].mean(axis=0) for metrics in by_ranking])
         return resample(values, whole(pages.pages))
 
     categories = category_membership(pages, gains, category_names)
@@ -129,25 +130,25 @@ def _evaluate_task(
     macro = by_category.macro(np.arange(len(category_names)))
     mixed = bool((pages.page_categories() < 0).any())
     results = {
-        arm: ArmResult(
+        ranking: RankingResult(
             metrics={name: resampled.interval(index, 0) for name, resampled in overall.items()},
             macro=macro.interval(index, 0),
             by_category=_intervals(by_category, index),
             by_slice=_intervals(by_slice, index),
-            seeds=_seed_means(by_arm[index]["ndcg_at_10"]),
-            top_10_share=_top_share(pages, scores[arm], category_names) if mixed else {},
+            seeds=_seed_means(by_ranking[index]["ndcg_at_10"]),
+            top_10_share=_top_share(pages, scores[ranking], category_names) if mixed else {},
         )
-        for index, arm in enumerate(arms)
+        for index, ranking in enumerate(rankings)
     }
-    own = arms.index(network)
+    own = rankings.index(network)
     differences = {
-        arm: Difference(
+        ranking: Difference(
             all=overall["ndcg_at_10"].difference(own, index, 0),
             macro=macro.difference(own, index, 0),
             by_category=_intervals(by_category, own, index),
             by_slice=_intervals(by_slice, own, index),
         )
-        for index, arm in enumerate(arms)
+        for index, ranking in enumerate(rankings)
         if index != own
     }
     weights = dict(zip(category_names, categories.totals(scored).tolist(), strict=True))
@@ -163,7 +164,7 @@ def _evaluate_task(
         category_pages={name: weight for name, weight in weights.items() if weight > 0},
         slice_pages={name: int((flags & scored).sum()) for name, flags in slices.items()},
         positive_share=_positive_share(pages, gains, category_names) if mixed else {},
-        arms=results,
+        rankings=results,
         differences=differences,
     )
 
@@ -182,14 +183,14 @@ def _seed_means(ndcg: Doubles) -> tuple[float, ...]:
     return tuple(float(row[scored].mean()) for row in ndcg)
 
 
-def _intervals(resampled: Resampled, arm: int, other: int | None = None) -> dict[str, Interval]:
-    """Return the interval of each group that has pages, of `arm` or of `arm` minus `other`."""
+def _intervals(resampled: Resampled, ranking: int, other: int | None = None) -> dict[str, Interval]:
+    """Return the interval of each group with pages, of `ranking` or of it minus `other`."""
     return {
-        name: resampled.interval(arm, group)
+        name: resampled.interval(ranking, group)
         if other is None
-        else resampled.difference(arm, other, group)
+        else resampled.difference(ranking, other, group)
         for group, name in enumerate(resampled.names)
-        if not math.isnan(resampled.means[arm, group])
+        if not math.isnan(resampled.means[ranking, group])
     }
 
 

@@ -24,7 +24,7 @@ class EvaluationError(RerankError):
 
 
 @dataclass(frozen=True, slots=True)
-class ArmResult:
+class RankingResult:
     """One ranking on one task.
 
     Attributes:
@@ -81,7 +81,7 @@ class TaskResult:
         category_pages: Scored pages of each category, in shares where pages are mixed.
         slice_pages: Scored pages of each slice.
         positive_share: Share of each category among reached positives, on mixed tasks.
-        arms: Result of each ranking, in the order given.
+        rankings: Result of each ranking, in the order given.
         differences: The network minus each other ranking.
     """
 
@@ -95,7 +95,7 @@ class TaskResult:
     category_pages: dict[str, float]
     slice_pages: dict[str, int]
     positive_share: dict[str, float]
-    arms: dict[str, ArmResult]
+    rankings: dict[str, RankingResult]
     differences: dict[str, Difference]
 
 
@@ -152,16 +152,16 @@ def _read_group(value: dict[str, Any]) -> dict[str, Interval]:
 
 
 def _read_task(value: dict[str, Any]) -> TaskResult:
-    arms = {
-        name: ArmResult(
-            metrics=_read_group(arm["metrics"]),
-            macro=_read_interval(arm["macro"]),
-            by_category=_read_group(arm["by_category"]),
-            by_slice=_read_group(arm["by_slice"]),
-            seeds=tuple(arm["seeds"]),
-            top_10_share=arm["top_10_share"],
+    rankings = {
+        name: RankingResult(
+            metrics=_read_group(ranking["metrics"]),
+            macro=_read_interval(ranking["macro"]),
+            by_category=_read_group(ranking["by_category"]),
+            by_slice=_read_group(ranking["by_slice"]),
+            seeds=tuple(ranking["seeds"]),
+            top_10_share=ranking["top_10_share"],
         )
-        for name, arm in value["arms"].items()
+        for name, ranking in value["rankings"].items()
     }
     differences = {
         name: Difference(
@@ -176,4 +176,4 @@ def _read_task(value: dict[str, Any]) -> TaskResult:
         name: _number(value[name])
         for name in ("candidates_per_page", "candidate_recall", "expected_random")
     }
-    return TaskResult(**{**value, **numbers, "arms": arms, "differences": differences})
+    return TaskResult(**{**value, **numbers, "rankings": rankings, "differences": differences})

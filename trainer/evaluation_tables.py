@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from trainer.bootstrap import Interval
-from trainer.evaluation import ArmResult, Evaluation, TaskResult
+from trainer.evaluation import Evaluation, RankingResult, TaskResult
 
 _COLUMNS = {"reciprocal_rank": "MRR", "hit_at_1": "hit@1", "hit_at_10": "hit@10"}
 
@@ -23,10 +23,10 @@ def format_tables(evaluation: Evaluation) -> str:
     return "\n\n".join(parts)
 
 
-def strongest_rival(result: TaskResult, network: str) -> str | None:
+def strongest_other(result: TaskResult, network: str) -> str | None:
     """Return the ranking with the best NDCG@10 beside the network, or None if it is alone."""
-    rivals = {arm: row for arm, row in result.arms.items() if arm != network}
-    return max(rivals, key=lambda arm: rivals[arm].metrics["ndcg_at_10"].mean, default=None)
+    others = {ranking: row for ranking, row in result.rankings.items() if ranking != network}
+    return max(others, key=lambda ranking: others[ranking].metrics["ndcg_at_10"].mean, default=None)
 
 
 def proper_slices(result: TaskResult) -> list[str]:
@@ -67,11 +67,11 @@ def _format_task(task: str, result: TaskResult, evaluation: Evaluation) -> str:
     network = evaluation.network
     head = ["ranking", "NDCG@10", "macro", *_COLUMNS.values(), "recall@10"]
     rows = [[*head, f"{network} minus it", "categories +/=/-"]]
-    for arm, row in result.arms.items():
-        difference = result.differences.get(arm)
+    for ranking, row in result.rankings.items():
+        difference = result.differences.get(ranking)
         rows.append(
             [
-                arm,
+                ranking,
                 bracketed(row.metrics["ndcg_at_10"]),
                 figure(row.macro.mean),
                 *(figure(row.metrics[name].mean) for name in _COLUMNS),
@@ -90,7 +90,7 @@ def _format_task(task: str, result: TaskResult, evaluation: Evaluation) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _recall(row: ArmResult) -> str:
+def _recall(row: RankingResult) -> str:
     """Recall of all positives; of the reached ones, marked, where all are not known."""
     known = row.metrics["recall_at_10"].mean
     if math.isnan(known):
@@ -100,18 +100,20 @@ def _recall(row: ArmResult) -> str:
 
 def _format_losses(result: TaskResult, network: str) -> str:
     lines = []
-    for arm, difference in result.differences.items():
+    for ranking, difference in result.differences.items():
         if difference.all.verdict != "win":
             lines.append(
-                f"{network} does not beat {arm} overall: {bracketed(difference.all, signed=True)}"
+                f"{network} does not beat {ranking} overall: "
+                f"{bracketed(difference.all, signed=True)}"
             )
         lines += [
-            f"{network} loses to {arm} in {name} ({result.category_pages[name]:,.0f} pages): "
+            f"{network} loses to {ranking} in {name} ({result.category_pages[name]:,.0f} pages): "
             f"{bracketed(difference.by_category[name], signed=True)}"
             for name in difference.categories("loss")
         ]
         lines += [
-            f"{network} loses to {arm} on the slice {name} ({result.slice_pages[name]:,} pages): "
+            f"{network} loses to {ranking} on the slice {name} "
+            f"({result.slice_pages[name]:,} pages): "
             f"{bracketed(difference.by_slice[name], signed=True)}"
             for name in proper_slices(result)
             if difference.by_slice[name].verdict == "loss"
@@ -120,14 +122,14 @@ def _format_losses(result: TaskResult, network: str) -> str:
 
 
 def _format_categories(result: TaskResult, network: str) -> str:
-    rival = strongest_rival(result, network)
-    wanted = dict.fromkeys(["retrieval order", "own repeat", rival, network])
-    arms = [arm for arm in wanted if arm in result.arms and arm is not None]
-    rows = [["category", "pages", *arms, *([f"minus {rival}", ""] if rival else [])]]
+    other = strongest_other(result, network)
+    wanted = dict.fromkeys(["retrieval order", "own repeat", other, network])
+    rankings = [ranking for ranking in wanted if ranking in result.rankings and ranking is not None]
+    rows = [["category", "pages", *rankings, *([f"minus {other}", ""] if other else [])]]
     for name, pages in sorted(result.category_pages.items(), key=lambda item: -item[1]):
-        values = [figure(result.arms[arm].by_category[name].mean) for arm in arms]
-        if rival:
-            difference = result.differences[rival].by_category[name]
+        values = [figure(result.rankings[ranking].by_category[name].mean) for ranking in rankings]
+        if other:
+            difference = result.differences[other].by_category[name]
             values += [bracketed(difference, signed=True), difference.verdict]
         rows.append([name, f"{pages:,.0f}", *values])
     return _aligned(rows)
@@ -139,8 +141,8 @@ def _format_slices(result: TaskResult) -> str:
         return ""
     rows = [["slice", *slices], ["pages", *(f"{result.slice_pages[name]:,}" for name in slices)]]
     rows += [
-        [arm, *(figure(row.by_slice[name].mean) for name in slices)]
-        for arm, row in result.arms.items()
+        [ranking, *(figure(row.by_slice[name].mean) for name in slices)]
+        for ranking, row in result.rankings.items()
     ]
     return _aligned(rows)
 
@@ -149,11 +151,11 @@ def _format_shares(result: TaskResult) -> str:
     if not result.mixed:
         return ""
     shares = sorted(result.positive_share.items(), key=lambda item: -item[1])
-    rows = [["share of the first ten", "positives", *result.arms]]
+    rows = [["share of the first ten", "positives", *result.rankings]]
     rows += [
-        [name, figure(share), *(figure(row.top_10_share[name]) for row in result.arms.values())]
+        [name, figure(share), *(figure(row.top_10_share[name]) for row in result.rankings.values())]
         for name, share in shares
-        if share or any(row.top_10_share[name] for row in result.arms.values())
+        if share or any(row.top_10_share[name] for row in result.rankings.values())
     ]
     return _aligned(rows)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +41,8 @@ from trainer.errors import ExportError
 from trainer.features import page_of
 from trainer.graphs import ProductGraph, QueryGraph, ScorerGraph, export_graphs
 from trainer.model.ranker import Ranker
+from trainer.provenance import code_commit
+from trainer.tree_nodes import TREE_LOGITS
 from trainer.words import read_tokenizer
 
 GATE_SIZES = (1, 7, 1000)
@@ -103,7 +104,7 @@ def export_bundle(
             golden=golden,
             report=report,
             figures=figures,
-            trainer_commit=trainer_commit(),
+            trainer_commit=code_commit(),
             created=datetime.now(UTC),
         ),
     )
@@ -201,7 +202,7 @@ def _golden(
 
 
 def paddle_graphs(ranker: Ranker) -> Graphs:
-    """Return the graphs as Paddle computes them."""
+    """Return the graphs as Paddle computes them, and LightGBM the trees' part."""
     ranker.eval()
 
     def graph(layer: paddle.nn.Layer, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Graph:
@@ -215,10 +216,20 @@ def paddle_graphs(ranker: Ranker) -> Graphs:
 
         return run
 
+    term = ranker.tree_term
+    scorer_names = SCORER_INPUTS if term is None else (*SCORER_INPUTS, TREE_LOGITS)
+    network = graph(ScorerGraph(ranker), scorer_names, SCORER_OUTPUTS)
+
+    def scorer(arrays: Arrays) -> Mapping[str, np.ndarray]:
+        if term is None:
+            return network(arrays)
+        added = term(arrays["dense"], arrays["categories"], arrays["surface"])
+        return network({**arrays, TREE_LOGITS: added})
+
     return Graphs(
         product=graph(ProductGraph(ranker), PRODUCT_INPUTS, VECTOR_OUTPUTS),
         query=graph(QueryGraph(ranker), QUERY_INPUTS, VECTOR_OUTPUTS),
-        scorer=graph(ScorerGraph(ranker), SCORER_INPUTS, SCORER_OUTPUTS),
+        scorer=scorer,
     )
 
 
@@ -239,18 +250,3 @@ def onnx_graphs(serialised: Mapping[str, bytes]) -> Graphs:
         query=graph("query.onnx", VECTOR_OUTPUTS),
         scorer=graph("scorer.onnx", SCORER_OUTPUTS),
     )
-
-
-def trainer_commit() -> str:
-    """Return the commit of this code, `unknown` outside a repository."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()

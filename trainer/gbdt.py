@@ -1,6 +1,8 @@
 """The tree baseline: LightGBM LambdaMART (Burges 2010; Ke et al. 2017) on the network's features.
 
-It reads the raw features, missing ones as missing, and the category as a categorical column.
+As a baseline it reads the raw features, missing ones as missing, and the category as a
+categorical column. As a part of the exported model it reads what the scorer graph reads:
+normalised features and the category row, both as numbers.
 Its tuning budget is a number of trials, the same that the network is given.
 """
 
@@ -12,9 +14,11 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from rerank_server.contract.errors import RerankError
+from rerank_server.contract.schema import Normaliser
 from trainer.atomic_text import write_text
 from trainer.pageset import Doubles, Integers, PageSet
 
@@ -47,7 +51,6 @@ class GbdtBudget:
         patience: Trees without a better validation NDCG@10 before a setting stops.
         threads: CPU threads.
         seed: Seed of the search and of LightGBM.
-        smallest: Fewest training pages of a category that gets a model of its own.
     """
 
     trials: int = 1
@@ -55,7 +58,6 @@ class GbdtBudget:
     patience: int = 40
     threads: int = 2
     seed: int = 0
-    smallest: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,18 @@ class Gbdt:
         booster: The trees, cut at the best round.
         feature_names: Features it reads, without the category column.
         trials: What the search tried; the best one is `best`. Empty after `read_gbdt`.
+        normaliser: What it was trained through; None when it reads raw features.
     """
 
     booster: lightgbm.Booster
     feature_names: tuple[str, ...]
     trials: tuple[Trial, ...] = ()
+    normaliser: Normaliser | None = None
+
+    @property
+    def width(self) -> int:
+        """The columns it reads: the features and the category row."""
+        return len(self.feature_names) + 1
 
     @property
     def best(self) -> Trial:
@@ -100,28 +109,19 @@ class Gbdt:
         scores = np.empty(pages.candidates)
         for start in range(0, pages.candidates, _PREDICT_ROWS):
             part = slice(start, start + _PREDICT_ROWS)
-            scores[part] = self.booster.predict(_matrix(pages, part))
+            scores[part] = self.booster.predict(_matrix(pages, part, self.normaliser))
         return scores
 
+    def scores(
+        self, dense: npt.NDArray[np.float32], categories: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float64]:
+        """Return the scores of features as the trees read them, shape (rows,).
 
-@dataclass(frozen=True, slots=True)
-class SingleCategoryGbdt:
-    """One model per category; a candidate is scored by the model of its own category.
-
-    Candidates of a category without a model keep retrieval order. On a page that mixes
-    categories the scores of different models are not comparable, which is what it shows.
-    """
-
-    models: dict[int, Gbdt]
-
-    def __call__(self, pages: PageSet) -> Doubles:
-        """Return the scores of all candidates, shape (rows,), float64."""
-        scores = np.zeros(pages.candidates)
-        for category, model in self.models.items():
-            rows = np.flatnonzero(pages.categories == category)
-            if rows.size:
-                scores[rows] = model.booster.predict(_matrix(pages, rows))
-        return scores
+        Args:
+            dense: Features, shape (rows, features); normalised when `normaliser` is set.
+            categories: Category rows, shape (rows,).
+        """
+        return np.asarray(self.booster.predict(_with_category(dense, categories)), np.float64)
 
 
 def train_gbdt(
@@ -130,6 +130,7 @@ def train_gbdt(
     objective: str,
     budget: GbdtBudget,
     parameters: dict[str, Any] | None = None,
+    normaliser: Normaliser | None = None,
 ) -> Gbdt:
     """Train one model over all categories, stopped early on validation NDCG@10.
 
@@ -139,55 +140,22 @@ def train_gbdt(
         objective: What the gains are.
         budget: What training may spend.
         parameters: Use this one setting instead of searching.
+        normaliser: Train on what the network sees; None trains on raw features.
 
     Raises:
         GbdtError: When training or validation holds no page with a positive.
     """
     train = _with_positive(train, objective, "train")
     validation = _with_positive(validation, objective, "validation")
-    train_set = _dataset(train, objective)
-    validation_set = _dataset(validation, objective, train_set)
+    train_set = _dataset(train, objective, normaliser)
+    validation_set = _dataset(validation, objective, normaliser, train_set)
     settings = [parameters] if parameters else sample_settings(budget.trials, budget.seed)
     tried = [
         _train_one(train_set, validation_set, setting, budget)
         for setting in tqdm(settings, desc="LambdaMART settings", leave=False, disable=None)
     ]
     booster, _ = max(tried, key=lambda pair: pair[1].ndcg_at_10)
-    return Gbdt(booster, train.feature_names, tuple(trial for _, trial in tried))
-
-
-def train_single_category(
-    train: PageSet,
-    validation: PageSet,
-    objective: str,
-    budget: GbdtBudget,
-    parameters: dict[str, Any],
-) -> SingleCategoryGbdt:
-    """Train one model per category on that category's pages, with one setting for all.
-
-    A category with fewer than `budget.smallest` training pages with a positive, or none in
-    validation, gets no model.
-
-    Raises:
-        GbdtError: When no category has enough pages.
-    """
-    models: dict[int, Gbdt] = {}
-    of_train, of_validation = train.page_categories(), validation.page_categories()
-    positive_train = train.sums(train.objective(objective)) > 0
-    positive_validation = validation.sums(validation.objective(objective)) > 0
-    for category in tqdm(np.unique(of_train[of_train >= 0]), desc="single category", disable=None):
-        pages = (of_train == category) & positive_train
-        held_out = (of_validation == category) & positive_validation
-        if pages.sum() < budget.smallest or not held_out.any():
-            continue
-        models[int(category)] = train_gbdt(
-            train.select(pages), validation.select(held_out), objective, budget, parameters
-        )
-    if not models:
-        raise GbdtError(
-            f"train: got no category of {budget.smallest} pages with a positive, want at least one"
-        )
-    return SingleCategoryGbdt(models)
+    return Gbdt(booster, train.feature_names, tuple(trial for _, trial in tried), normaliser)
 
 
 def sample_settings(trials: int, seed: int) -> list[dict[str, Any]]:
@@ -219,8 +187,12 @@ def write_gbdt(model: Gbdt, path: Path) -> None:
     write_text(path, model.booster.model_to_string())
 
 
-def read_gbdt(path: Path) -> Gbdt:
+def read_gbdt(path: Path, normaliser: Normaliser | None = None) -> Gbdt:
     """Read what `write_gbdt` wrote.
+
+    Args:
+        path: The file.
+        normaliser: What the model was trained through.
 
     Raises:
         GbdtError: When the file is missing, not a model, or of another kind of model.
@@ -232,30 +204,38 @@ def read_gbdt(path: Path) -> Gbdt:
     names = tuple(booster.feature_name())
     if not names or names[-1] != CATEGORY_COLUMN:
         raise GbdtError(f"{path}: got last feature {names[-1:]}, want {CATEGORY_COLUMN!r}")
-    return Gbdt(booster, names[:-1])
+    return Gbdt(booster, names[:-1], normaliser=normaliser)
 
 
 class _Rows(lightgbm.Sequence):
-    """The raw features with the category as last column, read piece by piece."""
+    """The features with the category as last column, read piece by piece."""
 
     batch_size = 65_536
 
-    def __init__(self, pages: PageSet) -> None:
-        self._pages = pages
+    def __init__(self, pages: PageSet, normaliser: Normaliser | None) -> None:
+        self._pages, self._normaliser = pages, normaliser
 
     def __len__(self) -> int:
         return self._pages.candidates
 
     def __getitem__(self, index: int | slice | list[int]) -> Doubles:
         if isinstance(index, slice | list):
-            return _matrix(self._pages, index)
-        row: Doubles = _matrix(self._pages, [index])[0]
+            return _matrix(self._pages, index, self._normaliser)
+        row: Doubles = _matrix(self._pages, [index], self._normaliser)[0]
         return row
 
 
-def _matrix(pages: PageSet, rows: slice | list[int] | Integers) -> Doubles:
+def _matrix(
+    pages: PageSet, rows: slice | list[int] | Integers, normaliser: Normaliser | None = None
+) -> Doubles:
     dense = pages.dense[rows]
-    return np.concatenate([dense, pages.categories[rows][:, None]], axis=1, dtype=np.float64)
+    if normaliser is not None:
+        dense = normaliser(dense)
+    return _with_category(dense, pages.categories[rows])
+
+
+def _with_category(dense: npt.NDArray[np.float32], categories: npt.NDArray[Any]) -> Doubles:
+    return np.concatenate([dense, categories[:, None]], axis=1, dtype=np.float64)
 
 
 def _with_positive(pages: PageSet, objective: str, what: str) -> PageSet:
@@ -266,15 +246,19 @@ def _with_positive(pages: PageSet, objective: str, what: str) -> PageSet:
 
 
 def _dataset(
-    pages: PageSet, objective: str, reference: lightgbm.Dataset | None = None
+    pages: PageSet,
+    objective: str,
+    normaliser: Normaliser | None,
+    reference: lightgbm.Dataset | None = None,
 ) -> lightgbm.Dataset:
     names = [*pages.feature_names, CATEGORY_COLUMN]
     dataset = lightgbm.Dataset(
-        _Rows(pages),
+        _Rows(pages, normaliser),
         label=pages.objective(objective),
         group=pages.sizes,
         feature_name=names,
-        categorical_feature=[CATEGORY_COLUMN],
+        # a graph compares numbers only, so trees that go into one have no sets of categories
+        categorical_feature=[CATEGORY_COLUMN] if normaliser is None else [],
         reference=reference,
         # One binned data set serves every setting.
         params={"feature_pre_filter": False, "verbosity": -1},

@@ -26,6 +26,7 @@ from rerank_server.contract.graph_inputs import (
 )
 from trainer.errors import ExportError
 from trainer.model.ranker import PageBatch, Ranker
+from trainer.tree_nodes import TREE_LOGITS, with_tree_term
 
 if TYPE_CHECKING:
     import onnx
@@ -80,7 +81,7 @@ class ScorerGraph(nn.Layer):
     """`scorer.onnx`: from the vectors and numbers of pages to calibrated probabilities."""
 
     def __init__(self, ranker: Ranker) -> None:
-        """Share the scorer of `ranker`."""
+        """Share the scorer and the calibration of `ranker`."""
         super().__init__()
         self._scorer = ranker.scorer
         self._calibration = ranker.calibration
@@ -96,6 +97,7 @@ class ScorerGraph(nn.Layer):
         sequence_vectors: Tensor,
         sequence_features: Tensor,
         sequence_mask: Tensor,
+        tree_logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return probabilities and logits, each (pages, candidates, objectives)."""
         page = PageBatch(
@@ -110,6 +112,8 @@ class ScorerGraph(nn.Layer):
             sequence_mask=sequence_mask,
         )
         logits = self._scorer(page)
+        if tree_logits is not None:
+            logits = logits + tree_logits
         return self._calibration(logits, categories), logits
 
 
@@ -145,6 +149,11 @@ def export_graphs(ranker: Ranker, features: int, event_features: int) -> dict[st
         floats("sequence_features", None, None, event_features),
         floats("sequence_mask", None, None),
     ]
+    term = ranker.tree_term
+    scorer_names: tuple[str, ...] = SCORER_INPUTS
+    if term is not None:
+        scorer_specs.append(floats(TREE_LOGITS, None, None, ranker.sizes.objectives))
+        scorer_names = (*SCORER_INPUTS, TREE_LOGITS)
     was_training = ranker.training
     ranker.eval()
     graphs = convert_layers(
@@ -154,10 +163,12 @@ def export_graphs(ranker: Ranker, features: int, event_features: int) -> dict[st
             ),
             "query.onnx": GraphLayer(QueryGraph(ranker), tokens, QUERY_INPUTS, VECTOR_OUTPUTS),
             "scorer.onnx": GraphLayer(
-                ScorerGraph(ranker), scorer_specs, SCORER_INPUTS, SCORER_OUTPUTS
+                ScorerGraph(ranker), scorer_specs, scorer_names, SCORER_OUTPUTS
             ),
         }
     )
+    if term is not None:
+        graphs["scorer.onnx"] = with_tree_term(graphs["scorer.onnx"], term)
     if was_training:
         ranker.train()
     return graphs

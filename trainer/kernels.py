@@ -14,7 +14,7 @@ def prefer_fast_kernels(
 ) -> None:
     """Let the MKL that Paddle carries take its AVX2 kernels on AMD processors too.
 
-    By itself it takes its slowest kernels there; `tests/benchmarks/test_kernels.py` measures
+    By itself it takes its slowest kernels there; `python -m tests.benchmarks.kernels` measures
     the difference. A value that is already set is left alone.
     """
     if _VARIABLE in environment or not cpu_info.exists():

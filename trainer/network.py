@@ -90,7 +90,7 @@ def _gather(vectors: Tensor, index: np.ndarray) -> Tensor:
 def score_pages(
     ranker: Ranker, catalogue: Catalogue, log: EncodedLog, pages: np.ndarray, *, rows: int = 8192
 ) -> np.ndarray:
-    """Return the logits of every candidate of `pages`, in their order.
+    """Return the logits of every candidate of `pages`, in their order, the trees' part included.
 
     Args:
         ranker: The network; its mode is set to evaluation.
@@ -110,6 +110,8 @@ def score_pages(
     for chosen in batches_in_order(pages, log, rows):
         batch = make_batch(log, chosen)
         logits = ranker.scorer(page_batch(ranker, catalogue, batch)).numpy()
+        if ranker.tree_term is not None:
+            logits += ranker.tree_term(batch.dense, batch.categories, batch.surface)
         for index, page in enumerate(chosen.tolist()):
             where = place[page]
             out[starts[where] : starts[where + 1]] = logits[index, : sizes[where]]

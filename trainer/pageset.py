@@ -186,13 +186,7 @@ class PageSet:
 
         A page is mixed, shape (pages,), when no category holds 80 % of its candidates.
         """
-        width = int(self.categories.max(initial=0)) + 1
-        keys, counts = np.unique(self.page_of_row * width + self.categories, return_counts=True)
-        pages, categories = np.divmod(keys, width)
-        result = np.full(self.pages, -1, np.int32)
-        largest = counts >= MAJORITY_SHARE * self.sizes[pages]
-        result[pages[largest]] = categories[largest]
-        return result
+        return majority_categories(self.offsets, self.categories)
 
     def _take(self, pages: Mask, rows: Mask) -> PageSet:
         counts = np.bincount(self.page_of_row[rows], minlength=self.pages)[pages]
@@ -211,6 +205,19 @@ class PageSet:
             page_columns={name: column[pages] for name, column in self.page_columns.items()},
             events=self.events,
         )
+
+
+def majority_categories(offsets: Integers, categories: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return what `PageSet.page_categories` does, of pages with these offsets and categories."""
+    sizes = np.diff(offsets)
+    page_of_row = np.repeat(np.arange(sizes.size), sizes)
+    width = int(categories.max(initial=0)) + 1
+    keys, counts = np.unique(page_of_row * width + categories, return_counts=True)
+    pages, rows = np.divmod(keys, width)
+    result = np.full(sizes.size, -1, np.int32)
+    largest = counts >= MAJORITY_SHARE * sizes[pages]
+    result[pages[largest]] = rows[largest]
+    return result
 
 
 def encoded_pages(log: EncodedLog, split: str, surface: str) -> PageSet:

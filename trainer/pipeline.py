@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from rerank_server.contract.bundle import Bundle
 from rerank_server.contract.page import SECONDS_PER_DAY
 from rerank_server.contract.products import ProductTable
+from trainer.atomic_text import write_text
 from trainer.calibration import Calibration
 from trainer.catalogue import Catalogue, read_catalogue, with_factors
 from trainer.collaborative import fit_collaborative
@@ -23,6 +24,7 @@ from trainer.encoded import SPLITS, EncodedLog, encode, with_objectives
 from trainer.evaluation import Evaluation, to_json
 from trainer.export import export_bundle
 from trainer.features import product_table
+from trainer.late_fusion import fit_tree_term
 from trainer.model.ranker import Ranker
 from trainer.prepare import prepare
 from trainer.snapshot import write_snapshot
@@ -72,8 +74,12 @@ def run_training(config: TrainConfig, log: EncodedLog, work: Path, *, progress: 
     key = hashlib.sha256(json.dumps([asdict(config), log.folder.name]).encode()).hexdigest()[:8]
     folder = work / "runs" / f"{config.name}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
+    write_text(folder / "config.json", json.dumps(asdict(config), indent=1))
     result = train(config, log, catalogue, folder, progress=progress)
+    if config.trees:
+        result.ranker.tree_term = fit_tree_term(
+            result.ranker, catalogue, log, config.surfaces, every=config.trees_every
+        )
     calibration = calibrate(result.ranker, catalogue, log, config.surfaces)
     weights = choose_weights(result.ranker, catalogue, log, calibration, config.surfaces)
     return Run(config, folder, log, catalogue, result.ranker, calibration, weights, result)
@@ -113,7 +119,7 @@ def export_run(run: Run, evaluation: Evaluation | None, work: Path, day: int) ->
     figures: dict[str, float] = {}
     if evaluation is not None:
         figures = {
-            f"{task}_ndcg_at_10": result.arms[evaluation.network].metrics["ndcg_at_10"].mean
+            f"{task}_ndcg_at_10": result.rankings[evaluation.network].metrics["ndcg_at_10"].mean
             for task, result in evaluation.tasks.items()
         }
     report = to_json(evaluation) if evaluation else {}

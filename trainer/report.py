@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +21,11 @@ from trainer.evaluation_tables import (
     describe_counts,
     figure,
     proper_slices,
-    strongest_rival,
+    strongest_other,
 )
+from trainer.provenance import describe_environment
 
-_LIBRARIES = ("paddlepaddle", "lightgbm", "implicit", "numpy", "onnxruntime", "polars")
+TRAINING_LOG = "training.jsonl"
 
 
 class ReportError(RerankError):
@@ -40,9 +38,8 @@ def write_report(
     *,
     title: str,
     command: str,
-    environment: Mapping[str, str],
-    training: Sequence[Mapping[str, float]] = (),
-    calibration: Sequence[BeforeAfter] = (),
+    training_log: Path | None = None,
+    calibration: Mapping[str, Sequence[BeforeAfter]] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
     """Write the report, all at once or not at all.
@@ -52,11 +49,14 @@ def write_report(
         evaluation: The figures.
         title: What was trained on what.
         command: The command that made it.
-        environment: Names and values, such as those of `describe_environment`.
-        training: The lines of `read_training_log`; no curves without them.
-        calibration: From `compare_calibration`; no calibration section without it.
+        training_log: For `read_training_log`; no curves without it.
+        calibration: By task, from `compare_calibration`; no calibration section without it.
         notes: Sentences under the title, such as the provenance of the data.
+
+    Raises:
+        ReportError: When the training log cannot be read.
     """
+    training = read_training_log(training_log) if training_log is not None else []
     folder = Path(__file__).parent / "templates"
     templates = Environment(
         loader=FileSystemLoader(folder),
@@ -69,13 +69,15 @@ def write_report(
     page = templates.get_template("report.html").render(
         title=title,
         command=command,
-        environment=environment,
+        environment=describe_environment(),
         evaluation=evaluation,
         notes=notes,
         tasks=[_task(name, result, evaluation) for name, result in evaluation.tasks.items()],
         training=Markup(report_plots.plot_training(training)) if training else None,
-        calibration=calibration,
-        calibration_plots=_calibration_plots(calibration),
+        calibration=[
+            {"task": task, "rows": rows, "plots": _calibration_plots(rows)}
+            for task, rows in (calibration or {}).items()
+        ],
     )
     write_text(path, page)
 
@@ -106,38 +108,25 @@ def read_training_log(path: Path) -> list[dict[str, float]]:
     return read
 
 
-def describe_environment() -> dict[str, str]:
-    """Return machine, Python and library versions."""
-    described = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-        "system": platform.platform(),
-        "Python": platform.python_version(),
-    }
-    for library in _LIBRARIES:
-        try:
-            described[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            described[library] = "not installed"
-    return described
-
-
 def _task(name: str, result: TaskResult, evaluation: Evaluation) -> dict[str, Any]:
     """Return what the template shows of one task."""
     network = evaluation.network
-    rival = strongest_rival(result, network)
-    plots = {"arms": report_plots.plot_arms(result, network)}
-    if rival and result.category_pages:
-        plots["categories"] = report_plots.plot_categories(result, network, rival)
+    other = strongest_other(result, network)
+    plots = {"rankings": report_plots.plot_rankings(result, network)}
+    if other and result.category_pages:
+        plots["categories"] = report_plots.plot_categories(result, network, other)
     if proper_slices(result):
-        plots["slices"] = report_plots.plot_slices(result, network, rival)
+        plots["slices"] = report_plots.plot_slices(result, network, other)
     if result.mixed:
         plots["shares"] = report_plots.plot_shares(result, network)
     return {
         "name": name,
         "result": result,
         "counts": describe_counts(result),
-        "rival": rival,
-        "arms": sorted(result.arms.items(), key=lambda item: -item[1].metrics["ndcg_at_10"].mean),
+        "other": other,
+        "rankings": sorted(
+            result.rankings.items(), key=lambda item: -item[1].metrics["ndcg_at_10"].mean
+        ),
         "slices": proper_slices(result),
         "plots": {key: Markup(plot) for key, plot in plots.items()},
         "wins": _verdicts(result, "win"),
@@ -155,9 +144,9 @@ def _verdicts(
     listed = []
     strongest_first = sorted(
         result.differences.items(),
-        key=lambda item: -result.arms[item[0]].metrics["ndcg_at_10"].mean,
+        key=lambda item: -result.rankings[item[0]].metrics["ndcg_at_10"].mean,
     )
-    for arm, difference in strongest_first:
+    for ranking, difference in strongest_first:
         places: list[tuple[str, float, Interval]] = [
             ("all pages", result.scored_pages, difference.all)
         ]
@@ -174,13 +163,11 @@ def _verdicts(
         ]
         kept = [place for place in places if place[2].verdict == verdict]
         if kept:
-            listed.append((arm, kept))
+            listed.append((ranking, kept))
     return listed
 
 
 def _calibration_plots(calibration: Sequence[BeforeAfter]) -> list[Markup]:
-    if not calibration:
-        return []
     objectives = dict.fromkeys(row.objective for row in calibration)
     plots = [report_plots.plot_reliability(calibration)]
     plots += [report_plots.plot_calibration_errors(calibration, name) for name in objectives]

@@ -22,7 +22,7 @@ from trainer.evaluation import TaskResult
 from trainer.evaluation_tables import proper_slices
 
 INK, MUTED, LINE = "#1d2433", "#6b7485", "#e3e7ee"
-NETWORK, RIVAL, RETRIEVAL = "#2457c5", "#d9822b", "#9aa3b2"
+NETWORK, OTHER, RETRIEVAL = "#2457c5", "#d9822b", "#9aa3b2"
 VERDICTS = {"win": "#17805a", "tie": "#9aa3b2", "loss": "#c8372d"}
 _SERIES = ("#2457c5", "#d9822b", "#17805a", "#8e44ad", "#c8372d", "#0e8a9c", "#6b7485")
 _STYLE: Any = {
@@ -49,12 +49,14 @@ _STYLE: Any = {
 _SMOOTHED_POINTS = 120
 
 
-def plot_arms(result: TaskResult, network: str) -> str:
+def plot_rankings(result: TaskResult, network: str) -> str:
     """NDCG@10 of each ranking with its interval, best on top."""
-    arms = sorted(result.arms, key=lambda arm: result.arms[arm].metrics["ndcg_at_10"].mean)
-    values = [result.arms[arm].metrics["ndcg_at_10"] for arm in arms]
-    colours = [NETWORK if arm == network else RETRIEVAL for arm in arms]
-    with _figure(6.4, 0.34 * len(arms) + 0.9) as (figure, out):
+    rankings = sorted(
+        result.rankings, key=lambda ranking: result.rankings[ranking].metrics["ndcg_at_10"].mean
+    )
+    values = [result.rankings[ranking].metrics["ndcg_at_10"] for ranking in rankings]
+    colours = [NETWORK if ranking == network else RETRIEVAL for ranking in rankings]
+    with _figure(6.4, 0.34 * len(rankings) + 0.9) as (figure, out):
         axes = figure.subplots()
         _dots(axes, values, colours)
         for row, value in enumerate(values):
@@ -64,59 +66,59 @@ def plot_arms(result: TaskResult, network: str) -> str:
                 xytext=(7, 0),
                 textcoords="offset points",
                 va="center",
-                color=colours[row] if arms[row] == network else MUTED,
+                color=colours[row] if rankings[row] == network else MUTED,
             )
-        axes.set_yticks(range(len(arms)), arms)
+        axes.set_yticks(range(len(rankings)), rankings)
         axes.axvline(result.expected_random, color=LINE, linestyle=(0, (4, 3)), zorder=0)
         axes.set_xlabel("NDCG@10, 95 % interval; dashed: expected of a random order")
         axes.margins(x=0.12)
-    return _svg(out, f"NDCG@10 of {len(arms)} rankings")
+    return _svg(out, f"NDCG@10 of {len(rankings)} rankings")
 
 
-def plot_categories(result: TaskResult, network: str, rival: str) -> str:
-    """NDCG@10 per category beside the difference to `rival`, best difference on top."""
-    difference = result.differences[rival].by_category
+def plot_categories(result: TaskResult, network: str, other: str) -> str:
+    """NDCG@10 per category beside the difference to `other`, best difference on top."""
+    difference = result.differences[other].by_category
     names = sorted(difference, key=lambda name: difference[name].mean)
     with _figure(9.6, 0.29 * len(names) + 1.1) as (figure, out):
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.2, 1])
-        shown = {"retrieval order": RETRIEVAL, rival: RIVAL, network: NETWORK}
-        shown = {arm: colour for arm, colour in shown.items() if arm in result.arms}
-        for index, (arm, colour) in enumerate(shown.items()):
-            values = [result.arms[arm].by_category[name] for name in names]
+        shown = {"retrieval order": RETRIEVAL, other: OTHER, network: NETWORK}
+        shown = {ranking: colour for ranking, colour in shown.items() if ranking in result.rankings}
+        for index, (ranking, colour) in enumerate(shown.items()):
+            values = [result.rankings[ranking].by_category[name] for name in names]
             shift = (index - (len(shown) - 1) / 2) * 0.2
-            _dots(left, values, [colour] * len(names), shift=shift, label=arm)
+            _dots(left, values, [colour] * len(names), shift=shift, label=ranking)
         left.set_yticks(range(len(names)), names)
         left.set_xlabel("NDCG@10")
         left.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handletextpad=0.2)
         values = [difference[name] for name in names]
         _dots(right, values, [VERDICTS[value.verdict] for value in values])
         right.axvline(0, color=MUTED, linewidth=0.8)
-        right.set_xlabel(f"{network} minus {rival}")
+        right.set_xlabel(f"{network} minus {other}")
         right.set_title("green wins, red loses, grey ties", color=MUTED, fontweight="normal")
-    return _svg(out, f"NDCG@10 of each category, and {network} minus {rival}")
+    return _svg(out, f"NDCG@10 of each category, and {network} minus {other}")
 
 
-def plot_slices(result: TaskResult, network: str, rival: str | None) -> str:
-    """NDCG@10 of retrieval order, the strongest rival and the network on each slice."""
+def plot_slices(result: TaskResult, network: str, other: str | None) -> str:
+    """NDCG@10 of retrieval order, the strongest other and the network on each slice."""
     slices = proper_slices(result)
-    shown = {"retrieval order": RETRIEVAL, rival: RIVAL, network: NETWORK}
-    arms = {arm: colour for arm, colour in shown.items() if arm in result.arms}
-    width = 0.8 / len(arms)
+    shown = {"retrieval order": RETRIEVAL, other: OTHER, network: NETWORK}
+    rankings = {ranking: colour for ranking, colour in shown.items() if ranking in result.rankings}
+    width = 0.8 / len(rankings)
     with _figure(6.4, 3.0) as (figure, out):
         axes = figure.subplots()
-        for index, (arm, colour) in enumerate(arms.items()):
-            values = [result.arms[str(arm)].by_slice[name] for name in slices]
+        for index, (ranking, colour) in enumerate(rankings.items()):
+            values = [result.rankings[str(ranking)].by_slice[name] for name in slices]
             means = np.array([value.mean for value in values])
             reach = [[v.mean - v.low for v in values], [v.high - v.mean for v in values]]
             axes.bar(
-                np.arange(len(slices)) + (index - (len(arms) - 1) / 2) * width,
+                np.arange(len(slices)) + (index - (len(rankings) - 1) / 2) * width,
                 means,
                 width * 0.9,
                 yerr=np.array(reach),
                 color=colour,
                 ecolor=INK,
                 error_kw={"linewidth": 0.9},
-                label=arm,
+                label=ranking,
             )
         labels = [f"{name}\n{result.slice_pages[name]:,} pages" for name in slices]
         axes.set_xticks(range(len(slices)), labels)
@@ -138,10 +140,12 @@ def plot_shares(result: TaskResult, network: str) -> str:
         axes = figure.subplots()
         shares = [result.positive_share[name] for name in names]
         axes.barh(range(len(names)), shares, 0.66, color=LINE, label="positives")
-        for arm, (colour, marker) in rows.items():
-            if arm in result.arms:
-                share = [result.arms[arm].top_10_share[name] for name in names]
-                axes.plot(share, range(len(names)), marker, color=colour, markersize=5, label=arm)
+        for ranking, (colour, marker) in rows.items():
+            if ranking in result.rankings:
+                share = [result.rankings[ranking].top_10_share[name] for name in names]
+                axes.plot(
+                    share, range(len(names)), marker, color=colour, markersize=5, label=ranking
+                )
         axes.set_yticks(range(len(names)), names)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         axes.set_xlabel("share of the first ten of a page")

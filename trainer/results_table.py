@@ -32,19 +32,20 @@ def _task_table(task: str, result: dict[str, Any], network: str) -> str:
         f"**{task}**: {result['scored_pages']:,} pages of {result['shoppers']:,} shoppers, "
         f"{result['candidates_per_page']:.0f} candidates a page{reached}.",
         "",
-        "| ranking | NDCG@10 | macro | MRR | hit@1 | CrossRank minus it |",
+        f"| ranking | NDCG@10 | macro | MRR | hit@1 | {network} minus it |",
         "|---|---|---|---|---|---|",
     ]
-    arms = sorted(
-        result["arms"].items(), key=lambda item: -item[1]["metrics"]["ndcg_at_10"]["mean"]
+    rankings = sorted(
+        result["rankings"].items(), key=lambda item: -item[1]["metrics"]["ndcg_at_10"]["mean"]
     )
-    for name, arm in arms:
-        metrics = arm["metrics"]
+    for name, ranking in rankings:
+        metrics = ranking["metrics"]
         strong = "**" if name == network else ""
         difference = result["differences"].get(name)
         lines.append(
             f"| {strong}{name}{strong} | {_interval(metrics['ndcg_at_10'])} "
-            f"| {_figure(arm['macro']['mean'])} | {_figure(metrics['reciprocal_rank']['mean'])} "
+            f"| {_figure(ranking['macro']['mean'])} "
+            f"| {_figure(metrics['reciprocal_rank']['mean'])} "
             f"| {_figure(metrics['hit_at_1']['mean'])} "
             f"| {_interval(difference['all'], signed=True) if difference else ''} |"
         )
@@ -52,11 +53,11 @@ def _task_table(task: str, result: dict[str, Any], network: str) -> str:
 
 
 def _verdicts(task: str, result: dict[str, Any], network: str) -> str:
-    """Name the categories where the strongest rival is ahead, and those where it is behind."""
-    rivals = {name: arm for name, arm in result["arms"].items() if name != network}
-    if not rivals:
+    """Name the categories where the strongest other is ahead, and those where it is behind."""
+    others = {name: ranking for name, ranking in result["rankings"].items() if name != network}
+    if not others:
         return ""
-    best = max(rivals, key=lambda name: rivals[name]["metrics"]["ndcg_at_10"]["mean"])
+    best = max(others, key=lambda name: others[name]["metrics"]["ndcg_at_10"]["mean"])
     by_category = result["differences"][best]["by_category"]
     losses = [name for name, value in by_category.items() if _below(value)]
     wins = [name for name, value in by_category.items() if _above(value)]
@@ -78,19 +79,42 @@ def _above(value: dict[str, Any]) -> bool:
 
 def _footnote(results: dict[str, Any]) -> str:
     evaluation, environment = results["evaluation"], results["environment"]
-    rows = [row for row in results["calibration"] if row["category"] == "all"]
-    calibration = "; ".join(
-        f"{row['objective']} {row['error_before']:.4f} before, {row['error_after']:.4f} after"
-        for row in rows
-    )
     return (
-        f"`{results['command']}` at commit `{results['commit'][:12]}`, "
+        f"`{results['command']}` at commit {_commit(results['commit'])}, "
         f"{environment['machine']}; network of {results['parameters']:,} parameters, seeds "
         f"{', '.join(map(str, results['seeds']))}, {results['steps'][0]:,} steps; "
         f"LightGBM settings tried a task: {results['budget']['trials']}. "
         f"Brackets are 95 % intervals of {evaluation['draws']:,} paired bootstrap draws of "
-        f"shoppers. Expected calibration error on Promotion: {calibration}."
+        f"shoppers. {_calibration(results['calibration'])}{_origins(results)}"
     )
+
+
+def _commit(commit: str) -> str:
+    """Return a short commit, saying whether the code had changes since."""
+    short, changed, _ = commit.partition("+changes")
+    return f"`{short[:12]}`{' with changes' if changed else ''}"
+
+
+def _calibration(rows: list[dict[str, Any]]) -> str:
+    """Return the calibration over all categories, task by task."""
+    by_task: dict[str, list[str]] = {}
+    for row in rows:
+        if row["category"] == "all":
+            told = f"{row['error_before']:.4f} before, {row['error_after']:.4f} after"
+            by_task.setdefault(row["task"], []).append(f"{row['objective']} {told}")
+    parts = [f"{task}: {'; '.join(told)}" for task, told in by_task.items()]
+    return f"Expected calibration error on {'. On '.join(parts)}." if parts else ""
+
+
+def _origins(results: dict[str, Any]) -> str:
+    """Name the parts that were computed by another code than what evaluated them."""
+    others: dict[str, list[str]] = {}
+    for part in results["parts"]:
+        if part["commit"] != results["commit"]:
+            told = f"{_commit(part['commit'])}, {part['finished'][:10]}"
+            others.setdefault(told, []).append(part["name"])
+    listed = "; ".join(f"{', '.join(names)} (at {told})" for told, names in others.items())
+    return f" Kept from earlier calls: {listed}." if listed else ""
 
 
 def _figure(value: float | None, *, signed: bool = False) -> str:

@@ -2,59 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from trainer.batches import rows_of
 from trainer.calibration import Calibration, fit_calibration
 from trainer.catalogue import Catalogue
 from trainer.encoded import EncodedLog
+from trainer.evaluation import EvaluationError
 from trainer.metrics import ndcg_at_k
 from trainer.model.ranker import Ranker
 from trainer.network import score_pages
-from trainer.pageset import PageSet, encoded_pages
+from trainer.pageset import NEVER_BOUGHT_FEATURE, PageSet, encoded_pages
 
-TASKS = {"Search": "search", "Discovery": "discovery", "Promotion": "promotion"}
-MIXED = ("promotion", "home")  # surfaces whose pages hold several categories
-_TRIAL_SHARES = (0.0, 0.5, 1.0)
+_PARTS = 2  # weights are chosen among multiples of 1 / _PARTS that sum to 1
+
+
+def log_tasks(log: EncodedLog, surfaces: tuple[str, ...]) -> dict[str, str]:
+    """Return the surface of each task, by the task's name: those with test pages in the log.
+
+    Raises:
+        EvaluationError: When none of `surfaces` has a test page.
+    """
+    tasks = {
+        surface.capitalize(): surface for surface in surfaces if log.pages_of("test", surface).size
+    }
+    if not tasks:
+        raise EvaluationError(
+            f"test pages: got none of {', '.join(surfaces)}, want at least one to evaluate on"
+        )
+    return tasks
+
+
+def mixed_surfaces(log: EncodedLog, split: str, surfaces: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the surfaces of whose pages in `split` at least half hold several categories."""
+    return tuple(
+        surface
+        for surface in surfaces
+        if (pages := log.pages_of(split, surface)).size and _mixed_share(log, pages) >= 1 / 2
+    )
+
+
+def _mixed_share(log: EncodedLog, pages: np.ndarray) -> float:
+    page = np.repeat(np.arange(pages.size), np.diff(log.offsets)[pages])
+    width = len(log.schema.categories)
+    pairs = np.unique(page * width + log.categories[rows_of(log, pages)])
+    return float((np.bincount(pairs // width, minlength=pages.size) > 1).mean())
+
+
+def calibrated_surfaces(log: EncodedLog, split: str, surfaces: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the surfaces whose pages in `split` calibration is fitted on, or told of.
+
+    Those that mix categories: there it decides which category comes first; on pages of one
+    category it moves nothing, since it keeps the order within a category. All surfaces where
+    mixed pages are too few to show every objective.
+    """
+    mixed = mixed_surfaces(log, split, surfaces)
+    pages = pages_of_surfaces(log, split, mixed)
+    shown = log.labels[rows_of(log, pages)].any(axis=0).all()
+    return mixed if shown else surfaces
+
+
+def pages_of_surfaces(log: EncodedLog, split: str, surfaces: tuple[str, ...]) -> np.ndarray:
+    """Return the numbers of the pages of one split and several surfaces, surface by surface."""
+    parts = [log.pages_of(split, surface) for surface in surfaces]
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def calibrate(
     ranker: Ranker, catalogue: Catalogue, log: EncodedLog, surfaces: tuple[str, ...]
 ) -> Calibration:
-    """Fit the network's calibration on the validation pages that mix categories, and set it.
+    """Fit the network's calibration on validation pages of `calibrated_surfaces`, and set it.
 
-    There it decides which category comes first; on pages of one category it moves nothing,
-    since it keeps the order within a category. Where mixed pages are too few to show every
-    objective, all surfaces are taken.
-    `trial` is fitted on candidates never bought before, as it was trained.
+    Each objective is fitted on its `counted_rows`. One that never, or always, happened there
+    keeps its logits as they are.
     """
-    by_surface = {surface: log.pages_of("validation", surface) for surface in surfaces}
-    mixed = [pages for surface, pages in by_surface.items() if surface in MIXED]
-    pages = np.concatenate([np.empty(0, np.int64), *mixed])
-    if not log.labels[rows_of(log, pages)].any(axis=0).all():  # no pages, or an empty objective
-        pages = np.concatenate(list(by_surface.values()))
+    pages = pages_of_surfaces(log, "validation", calibrated_surfaces(log, "validation", surfaces))
     logits = score_pages(ranker, catalogue, log, pages)
     rows = rows_of(log, pages)
-    labels, categories = log.labels[rows], log.categories[rows]
-    fresh = log.dense[rows, log.schema.feature_names.index("own_count")] == 0
-    fits = []
-    for index, name in enumerate(log.schema.objectives):
-        kept = fresh if name == "trial" else np.ones(rows.size, np.bool_)
-        column = slice(index, index + 1)
-        fits.append(
-            fit_calibration(
-                logits[kept, column],
-                labels[kept, column],
-                categories[kept],
-                len(log.schema.categories),
-            )
+    labels, categories, counted = log.labels[rows], log.categories[rows], counted_rows(log, rows)
+    shape = (len(log.schema.categories), len(log.schema.objectives))
+    calibration = Calibration(np.ones(shape, np.float32), np.zeros(shape, np.float32))
+    for index in range(len(log.schema.objectives)):
+        kept, column = counted[:, index], slice(index, index + 1)
+        if np.unique(labels[kept, index]).size < 2:  # noqa: PLR2004  0 and 1
+            continue
+        fit = fit_calibration(
+            labels[kept, column], logits[kept, column], categories[kept], len(log.schema.categories)
         )
-    calibration = Calibration(
-        np.concatenate([fit.scale for fit in fits], axis=1),
-        np.concatenate([fit.bias for fit in fits], axis=1),
-    )
+        calibration.scale[:, column], calibration.bias[:, column] = fit.scale, fit.bias
     ranker.calibration.set(calibration.scale, calibration.bias)
     return calibration
+
+
+def counted_rows(log: EncodedLog, rows: np.ndarray) -> np.ndarray:
+    """Return which of `rows` say something of each objective, shape (rows, objectives).
+
+    `trial` is trained on candidates that the shopper never bought before, since only they can be
+    tried, so only they count for it.
+    """
+    counted = np.ones((rows.size, len(log.schema.objectives)), np.bool_)
+    if "trial" in log.schema.objectives:
+        own_count = log.dense[rows, log.schema.feature_names.index(NEVER_BOUGHT_FEATURE)]
+        counted[:, log.schema.objectives.index("trial")] = own_count == 0
+    return counted
 
 
 def served_scores(
@@ -75,31 +127,52 @@ def choose_weights(
 ) -> dict[str, dict[str, float]]:
     """Return the objective weights of every surface of the schema, chosen on validation pages.
 
-    Purchase, trial or both: whichever ranks purchases best (NDCG@10); a surface without
-    pages takes purchase alone.
+    A surface without pages is ranked by the first objective alone.
     """
     names = log.schema.objectives
-    alone = {name: float(name == names[0]) for name in names}
-    chosen = dict.fromkeys(log.schema.surfaces, alone)
+    chosen = dict.fromkeys(log.schema.surfaces, next(weight_combinations(names)))
     for surface in surfaces:
         pages = log.pages_of("validation", surface)
-        if pages.size == 0 or "trial" not in names:
+        if pages.size == 0 or len(names) == 1:
             continue
         held = encoded_pages(log, "validation", surface)
         logits = score_pages(ranker, catalogue, log, pages)
-        chosen[surface] = best_weights(logits, held, calibration)
+        chosen[surface] = best_weights(held, logits, calibration)
     return chosen
 
 
-def best_weights(logits: np.ndarray, held: PageSet, calibration: Calibration) -> dict[str, float]:
-    """Return the weights of purchase and trial that rank the purchases of `held` best."""
-    names = held.objectives
-    alone = {name: float(name == names[0]) for name in names}
-    gains = held.objective(names[0])
-    figures = {}
-    for share in _TRIAL_SHARES:
-        weights = alone | {names[0]: 1.0 - share, "trial": share}
+def weight_combinations(objectives: tuple[str, ...]) -> Iterator[dict[str, float]]:
+    """Yield each objective alone and each two at even weight, those with earlier ones first."""
+
+    def compositions(parts: int, places: int) -> Iterator[tuple[int, ...]]:
+        if places == 1:
+            yield (parts,)
+            return
+        for first in range(parts, -1, -1):
+            for rest in compositions(parts - first, places - 1):
+                yield (first, *rest)
+
+    for counts in compositions(_PARTS, len(objectives)):
+        yield {name: n / _PARTS for name, n in zip(objectives, counts, strict=True)}
+
+
+def best_weights(held: PageSet, logits: np.ndarray, calibration: Calibration) -> dict[str, float]:
+    """Return the weights of `weight_combinations` that rank the first objective of `held` best.
+
+    Best is the highest mean NDCG@10; of equals, the earliest combination.
+
+    Args:
+        held: Validation pages.
+        logits: The network's on their candidates, shape (rows, objectives).
+        calibration: The network's.
+    """
+    gains = held.objective(held.objectives[0])
+    best, chosen = -1.0, next(weight_combinations(held.objectives))
+    if not gains.any():
+        return chosen
+    for weights in weight_combinations(held.objectives):
         scores = served_scores(logits, held.categories, calibration, weights)
-        figures[share] = float(np.nanmean(ndcg_at_k(gains, scores, held.offsets, 10)))
-    best = max(figures, key=lambda share: figures[share])
-    return alone | {names[0]: 1.0 - best, "trial": best}
+        reached = float(np.nanmean(ndcg_at_k(gains, scores, held.offsets, 10)))
+        if reached > best:
+            best, chosen = reached, weights
+    return chosen

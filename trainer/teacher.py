@@ -19,7 +19,7 @@ from trainer.config import TrainConfig
 from trainer.encoded import EncodedLog
 from trainer.gbdt import GbdtBudget, GbdtError
 from trainer.pageset import Doubles, PageSet, encoded_pages
-from trainer.trees import surface_trees
+from trainer.trees import normalised_trees
 
 _SHARPNESS = (0.05, 20.0)
 
@@ -27,7 +27,7 @@ _SHARPNESS = (0.05, 20.0)
 def teacher_logits(config: TrainConfig, log: EncodedLog, folder: Path) -> np.ndarray:
     """Return the teacher's logit of every row of the log; NaN where it has none.
 
-    A model per surface is trained on every `teacher_every`-th training page and stopped early
+    A model per surface is trained on every `trees_every`-th training page and stopped early
     on validation; its scores are scaled so that their softmax fits the validation pages best.
     The scores are kept in `folder`.
 
@@ -50,7 +50,7 @@ def _teach(config: TrainConfig, log: EncodedLog, surface: str, logits: np.ndarra
     """Fill in the training pages of one surface; leave them NaN when there is too little."""
     budget = GbdtBudget(threads=len(os.sched_getaffinity(0)))
     try:
-        model = surface_trees(log, surface, budget, every=config.teacher_every)
+        model = normalised_trees(log, surface, budget, every=config.trees_every)
     except GbdtError:
         return  # no page with a positive to learn from or to stop by
     train = encoded_pages(log, "train", surface)

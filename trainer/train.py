@@ -271,7 +271,8 @@ def validate(
         pages = _of_categories(config, log, log.pages_of("validation", surface))
         if pages.size == 0:
             continue
-        pages = pages[:: max(pages.size // config.validation_pages, 1)]
+        count = min(config.validation_pages, pages.size)
+        pages = pages[np.arange(count) * pages.size // count]
         scores = score_pages(ranker, catalogue, log, pages)
         sizes = np.diff(log.offsets)[pages]
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -18,7 +18,6 @@ from rerank_server.contract.page import Floats
 from rerank_server.page import SearchPage, ShopperHistory
 from rerank_server.pb import rerank_pb2, rerank_pb2_grpc
 
-PURCHASE = rerank_pb2.EVENT_KIND_PURCHASE
 EVENT_KINDS = {
     "impression": rerank_pb2.EVENT_KIND_IMPRESSION,
     "click": rerank_pb2.EVENT_KIND_CLICK,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploy.demo.titles import category_title
+from trainer.bootstrap import Interval
 from trainer.evaluation import Evaluation, TaskResult
 from trainer.evaluation_tables import bracketed, describe_counts, figure
 
 RETRIEVAL = "retrieval order"
+FEWEST_PAGES = 50  # of fewer pages an interval is narrower than the truth
 TREES = "LightGBM"
 _VERDICTS = {"win": "better", "tie": "", "loss": "worse"}
 
@@ -22,7 +24,8 @@ def format_evaluation(evaluation: Evaluation) -> str:
         parts.append(_categories(result, evaluation.network))
     parts.append(
         f"NDCG@10 with 95 % intervals from {evaluation.draws:,} paired draws of shoppers; macro is "
-        "the mean over categories; worse and better where the interval leaves out 0."
+        "the mean over categories; worse and better where the interval leaves out 0 and the "
+        f"category has {FEWEST_PAGES} pages or more."
     )
     return "\n\n".join(parts)
 
@@ -31,14 +34,14 @@ def _rankings(result: TaskResult, network: str) -> str:
     rows: list[tuple[str, ...]] = [
         ("ranking", "NDCG@10", "macro", "MRR", f"{network} minus it", "")
     ]
-    for name, arm in result.arms.items():
+    for name, ranking in result.rankings.items():
         difference = result.differences.get(name)
         rows.append(
             (
                 name,
-                bracketed(arm.metrics["ndcg_at_10"]),
-                figure(arm.macro.mean),
-                figure(arm.metrics["reciprocal_rank"].mean),
+                bracketed(ranking.metrics["ndcg_at_10"]),
+                figure(ranking.macro.mean),
+                figure(ranking.metrics["reciprocal_rank"].mean),
                 "" if difference is None else bracketed(difference.all, signed=True),
                 "" if difference is None else _VERDICTS[difference.all.verdict],
             )
@@ -47,7 +50,7 @@ def _rankings(result: TaskResult, network: str) -> str:
 
 
 def _categories(result: TaskResult, network: str) -> str:
-    trees = TREES if TREES in result.arms else None
+    trees = TREES if TREES in result.rankings else None
     rows: list[tuple[str, ...]] = [
         ("category", "pages", "before", "after", "change", "", *([TREES, ""] if trees else []))
     ]
@@ -56,16 +59,21 @@ def _categories(result: TaskResult, network: str) -> str:
         row = [
             category_title(name),
             f"{pages:,.0f}",
-            figure(result.arms[RETRIEVAL].by_category[name].mean),
-            figure(result.arms[network].by_category[name].mean),
+            figure(result.rankings[RETRIEVAL].by_category[name].mean),
+            figure(result.rankings[network].by_category[name].mean),
             bracketed(change, signed=True),
-            _VERDICTS[change.verdict],
+            _verdict(change, pages),
         ]
         if trees:
             beside = result.differences[trees].by_category[name]
-            row += [figure(result.arms[trees].by_category[name].mean), _VERDICTS[beside.verdict]]
+            row += [figure(result.rankings[trees].by_category[name].mean), _verdict(beside, pages)]
         rows.append(tuple(row))
     return aligned(rows)
+
+
+def _verdict(difference: Interval, pages: float) -> str:
+    """Whether the network is better or worse, or that a category has too few pages to say."""
+    return _VERDICTS[difference.verdict] if pages >= FEWEST_PAGES else "few pages"
 
 
 def aligned(rows: Sequence[Sequence[str]], *, foot: int = 0) -> str:

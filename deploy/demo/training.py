@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shlex
-import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -169,22 +167,17 @@ def _compare(run: Run, key: str, work: WorkFolder, display: StepDisplay) -> _Com
     """Evaluate, write the report, and keep the figures in the run's folder."""
     from trainer.comparison import compare_rankings  # noqa: PLC0415
     from trainer.gbdt import GbdtBudget  # noqa: PLC0415
-    from trainer.report import (  # noqa: PLC0415
-        describe_environment,
-        read_training_log,
-        write_report,
-    )
-    from trainer.train import LOG  # noqa: PLC0415
+    from trainer.provenance import command_line  # noqa: PLC0415
+    from trainer.report import TRAINING_LOG, write_report  # noqa: PLC0415
 
     budget = GbdtBudget(rounds=TREE_ROUNDS, patience=TREE_PATIENCE, threads=available_cores())
     result = compare_rankings(run, budget, progress=display.bars)
     write_report(
         work.report,
         result.evaluation,
-        title=f"{run.config.name}: the network and its rivals",
-        command=shlex.join(["python", *sys.orig_argv[1:]]),
-        environment=describe_environment(),
-        training=read_training_log(run.folder / LOG),
+        title=f"{run.config.name}: the network and other rankings",
+        command=command_line(),
+        training_log=run.folder / TRAINING_LOG,
         calibration=result.calibration,
         notes=[PROVENANCE, f"The trees had {budget.trials} setting and {budget.rounds} rounds."],
     )

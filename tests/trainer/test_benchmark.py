@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tests.trainer.conftest import TINY_CONFIG
-from trainer.benchmark import NETWORK, SINGLE, SINGLE_TREES, TREES, BenchmarkBudget, run_benchmark
+from trainer.benchmark import SINGLE, SINGLE_TREES, run_benchmark
+from trainer.benchmark_parts import ITEM_KNN, BenchmarkBudget
+from trainer.comparison import NETWORK, TREES
 from trainer.results_table import BEGIN, END, write_into_readme
 
 
@@ -20,14 +22,20 @@ def test_a_benchmark_writes_what_the_readme_shows(tmp_path: Path) -> None:
     evaluation = run_benchmark(TINY_CONFIG, work, out, budget, progress=False)
     assert {"Search", "Discovery", "Promotion", "Promotion, never bought"} <= set(evaluation.tasks)
     search = evaluation.tasks["Search"]
-    assert {NETWORK, TREES, SINGLE_TREES, "random", "own repeat"} <= set(search.arms)
-    assert SINGLE in evaluation.tasks["Search, small categories"].arms
-    network = search.arms[NETWORK].metrics["ndcg_at_10"]
-    assert network.mean > search.arms["random"].metrics["ndcg_at_10"].mean
+    assert {NETWORK, TREES, SINGLE_TREES, ITEM_KNN, "own repeat"} <= set(search.rankings)
+    assert ITEM_KNN in evaluation.tasks["Promotion, never bought"].rankings
+    assert SINGLE in evaluation.tasks["Search, small categories"].rankings
+    network = search.rankings[NETWORK].metrics["ndcg_at_10"]
+    assert network.mean > search.rankings["random"].metrics["ndcg_at_10"].mean
     results = json.loads((out / "tiny.json").read_text(encoding="utf-8"))
-    written = results["evaluation"]["tasks"]["Search"]["arms"][NETWORK]["metrics"]["ndcg_at_10"]
+    written = results["evaluation"]["tasks"]["Search"]["rankings"][NETWORK]["metrics"]["ndcg_at_10"]
     assert np.isclose(written["mean"], network.mean)
     assert results["seeds"] == [1]
+    assert "--config trainer/configs/tiny.toml" in results["command"]
+    assert {row["task"] for row in results["calibration"]} == {"Search", "Discovery", "Promotion"}
+    parts = {part["name"]: part for part in results["parts"]}
+    assert {"CrossRank, seed 1", "LightGBM, Promotion, never bought"} < set(parts)
+    assert any(name.endswith(" alone") for name in parts)
 
     readme = tmp_path / "README.md"
     readme.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
@@ -36,4 +44,6 @@ def test_a_benchmark_writes_what_the_readme_shows(tmp_path: Path) -> None:
 
     # a second call trains nothing: it reads what the first has left
     again = run_benchmark(TINY_CONFIG, work, out, budget, progress=False)
-    assert again.tasks["Search"].arms[NETWORK].metrics["ndcg_at_10"] == network
+    assert again.tasks["Search"].rankings[NETWORK].metrics["ndcg_at_10"] == network
+    told = json.loads((out / "tiny.json").read_text(encoding="utf-8"))["parts"]
+    assert {part["name"]: part for part in told} == parts

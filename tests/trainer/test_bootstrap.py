@@ -98,7 +98,7 @@ def test_nothing_to_average_is_nan_not_an_error():
 
 
 def test_values_that_do_not_fit_are_refused():
-    with pytest.raises(BootstrapError, match=r"want \(arms, 3\)"):
+    with pytest.raises(BootstrapError, match=r"want \(rankings, 3\)"):
         resample_means(np.zeros((1, 2)), np.arange(3), whole(3))
     with pytest.raises(BootstrapError, match="draws: got 0"):
         resample_means(np.zeros((1, 3)), np.arange(3), whole(3), draws=0)

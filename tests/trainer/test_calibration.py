@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from scipy.special import expit, logit
 from trainer.calibration import (
     Calibration,
     CalibrationError,
+    before_after_from_json,
     compare_calibration,
     fit_calibration,
     format_calibration,
@@ -52,7 +55,7 @@ def test_the_scale_and_bias_of_each_category_are_found():
     logits = np.concatenate([first[0], second[0]])
     labels = np.concatenate([first[1], second[1]])
     categories = np.repeat([1, 2], 40_000).astype(np.int32)
-    got = fit_calibration(logits, labels, categories, 4)
+    got = fit_calibration(labels, logits, categories, 4)
     assert got.scale.shape == (4, 1)
     assert got.scale.dtype == np.float32
     assert got.scale[1:3, 0] == pytest.approx([0.5, 1.4], abs=0.05)
@@ -64,7 +67,7 @@ def test_the_scale_and_bias_of_each_category_are_found():
 
 def test_the_pooled_fit_is_where_the_gradient_vanishes():
     logits, labels = drawn(5_000, 0.8, 0.3)
-    got = fit_calibration(logits, labels, np.ones(5_000, np.int32), 2)
+    got = fit_calibration(labels, logits, np.ones(5_000, np.int32), 2)
     slope = expit(got.scale[0, 0] * logits[:, 0] + got.bias[0, 0]) - labels[:, 0]
     assert abs(slope.mean()) < 1e-6
     assert abs((slope * logits[:, 0]).mean()) < 1e-6
@@ -77,14 +80,14 @@ def test_a_small_category_stays_near_the_pooled_fit_and_a_large_one_leaves_it():
         logits = np.concatenate([many[0], few[0]])
         labels = np.concatenate([many[1], few[1]])
         categories = np.repeat([1, 2], [30_000, rows]).astype(np.int32)
-        got = fit_calibration(logits, labels, categories, 3)
+        got = fit_calibration(labels, logits, categories, 3)
         assert (abs(got.bias[2, 0] - 2.5) > 0.3) == near
         assert got.bias[2, 0] > got.bias[0, 0]
 
 
 def test_the_order_within_a_category_never_turns_around():
     logits, labels = drawn(4_000, -1.0, 0.0)  # the head is worse than chance
-    got = fit_calibration(logits, labels, np.ones(4_000, np.int32), 2)
+    got = fit_calibration(labels, logits, np.ones(4_000, np.int32), 2)
     assert (got.scale > 0).all()
     probabilities = got.probabilities(logits, np.ones(4_000, np.int32))
     assert probabilities.mean() == pytest.approx(labels.mean(), abs=1e-3)
@@ -97,16 +100,41 @@ def test_calibration_lowers_the_error_on_other_pages():
         (np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])) for a, b in parts
     )
     categories = np.repeat([1, 2], 20_000).astype(np.int32)
-    calibration = fit_calibration(fit_logits, fit_labels, categories, 3)
+    calibration = fit_calibration(fit_labels, fit_logits, categories, 3)
     table = compare_calibration(
-        logits, labels, categories, calibration, category_names=names, objectives=objectives
+        labels,
+        logits,
+        categories,
+        calibration,
+        np.ones(labels.shape, np.bool_),
+        category_names=names,
+        objectives=objectives,
     )
     assert [row.category for row in table] == ["all", "dairy", "pet"]
     assert all(row.after.error < row.before.error / 4 for row in table)
     assert all(row.after.ratio == pytest.approx(1, abs=0.05) for row in table)
-    text = format_calibration(table)
-    assert len(text.splitlines()) == 4
-    assert "dairy" in text
+    text = format_calibration({"Promotion": table, "Search": table[:1]})
+    assert len(text.splitlines()) == (3 + 3) + 1 + (3 + 1)
+    assert "Calibration on Search" in text
+    again = [before_after_from_json(json.loads(json.dumps(asdict(row)))) for row in table]
+    assert again == table
+
+
+def test_only_counted_candidates_are_compared():
+    logits, labels = drawn(6, 1.0, 0.0)
+    counted = np.array([[True], [False], [True], [True], [False], [False]])
+    neutral = Calibration(np.ones((2, 1), np.float32), np.zeros((2, 1), np.float32))
+    table = compare_calibration(
+        labels,
+        logits,
+        np.ones(6, np.int32),
+        neutral,
+        counted,
+        category_names=("neutral", "dairy"),
+        objectives=("trial",),
+    )
+    assert [(row.category, row.before.rows) for row in table] == [("all", 3), ("dairy", 3)]
+    assert table[0].before.positives == labels[counted].sum()
 
 
 def test_calibrated_logits_are_what_the_formula_says():
@@ -120,12 +148,12 @@ def test_what_cannot_be_fitted_is_refused():
     logits, labels = drawn(10, 1.0, 0.0)
     ones = np.ones(10, np.int32)
     with pytest.raises(CalibrationError, match="labels: got only 0 for objective 0"):
-        fit_calibration(logits, labels * 0, ones, 2)
+        fit_calibration(labels * 0, logits, ones, 2)
     with pytest.raises(CalibrationError, match="categories: got 1 to 1, want 0 to 0"):
-        fit_calibration(logits, labels, ones, 1)
+        fit_calibration(labels, logits, ones, 1)
     with pytest.raises(CalibrationError, match="logits: got 10 that are not finite"):
-        fit_calibration(logits * np.nan, labels, ones, 2)
+        fit_calibration(labels, logits * np.nan, ones, 2)
     with pytest.raises(CalibrationError, match="categories: got shape"):
-        fit_calibration(logits, labels, ones[:3], 2)
+        fit_calibration(labels, logits, ones[:3], 2)
     with pytest.raises(CalibrationError, match="labels: got shape"):
-        fit_calibration(logits, labels[:3], ones, 2)
+        fit_calibration(labels[:3], logits, ones, 2)

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import json
+
 import narwhals as nw
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.clean import CleaningReport, TableCleaning, drop_duplicates, drop_rows
+from trainer.clean import (
+    CleaningReport,
+    TableCleaning,
+    drop_duplicates,
+    drop_rows,
+    report_from_json,
+)
 
 REASONS = [
     ("no price", nw.col("price").is_null()),
@@ -63,3 +71,13 @@ def test_the_report_as_json_holds_plain_values():
 @pytest.mark.parametrize("tables", [(), (TableCleaning("lines", 0, 0, {}),)])
 def test_an_empty_report_can_be_printed(tables):
     assert isinstance(CleaningReport(tables).to_table(), str)
+
+
+def test_a_report_is_read_back_from_json():
+    report = CleaningReport(
+        (
+            TableCleaning("products", 5, 5),
+            TableCleaning("interactions", 9, 6, {"no time": 2, "a duplicate": 1}),
+        )
+    )
+    assert report_from_json(json.loads(json.dumps(report.to_json()))) == report

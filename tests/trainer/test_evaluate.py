@@ -16,7 +16,7 @@ from trainer.evaluation_tables import (
     figure,
     format_tables,
     proper_slices,
-    strongest_rival,
+    strongest_other,
 )
 from trainer.metrics import ndcg_at_k
 
@@ -35,23 +35,23 @@ def page_sets():
 
 @pytest.fixture(scope="module")
 def evaluation(page_sets):
-    arms = {
+    rankings = {
         name: {task: ranking(pages) for task, pages in page_sets.items()}
         for name, ranking in BASELINES.items()
     }
-    arms["network"] = {
+    rankings["network"] = {
         task: own_repeat(pages) + 0.05 * pages.feature("sales_28d")
         for task, pages in page_sets.items()
     }
-    return evaluate(page_sets, arms, category_names=NAMES, draws=300)
+    return evaluate(page_sets, rankings, category_names=NAMES, draws=300)
 
 
 def test_every_arm_of_every_task_has_all_figures(evaluation, page_sets):
     for task, pages in page_sets.items():
         result = evaluation.tasks[task]
-        assert list(result.arms) == [*BASELINES, "network"]
+        assert list(result.rankings) == [*BASELINES, "network"]
         assert list(result.differences) == list(BASELINES)
-        assert set(result.arms["network"].by_category) == {"dairy", "pet", "baby"}
+        assert set(result.rankings["network"].by_category) == {"dairy", "pet", "baby"}
         assert sum(result.category_pages.values()) == pytest.approx(pages.pages)
         assert result.pages == result.scored_pages == pages.pages
         assert result.shoppers == np.unique(pages.shopper).size
@@ -61,12 +61,12 @@ def test_every_arm_of_every_task_has_all_figures(evaluation, page_sets):
 def test_means_are_the_metrics_of_the_pages(evaluation, page_sets):
     pages = page_sets["Search"]
     ndcg = ndcg_at_k(pages.objective("purchase"), retrieval_order(pages), pages.offsets, 10)
-    arm = evaluation.tasks["Search"].arms["retrieval order"]
-    assert arm.metrics["ndcg_at_10"].mean == pytest.approx(ndcg.mean())
+    ranking = evaluation.tasks["Search"].rankings["retrieval order"]
+    assert ranking.metrics["ndcg_at_10"].mean == pytest.approx(ndcg.mean())
     of_pet = ndcg[pages.page_categories() == 2]
-    assert arm.by_category["pet"].mean == pytest.approx(of_pet.mean())
-    macro = np.mean([value.mean for value in arm.by_category.values()])
-    assert arm.macro.mean == pytest.approx(macro)
+    assert ranking.by_category["pet"].mean == pytest.approx(of_pet.mean())
+    macro = np.mean([value.mean for value in ranking.by_category.values()])
+    assert ranking.macro.mean == pytest.approx(macro)
 
 
 def test_a_clear_gain_wins_and_a_clear_loss_is_told(evaluation):
@@ -84,7 +84,7 @@ def test_recall_counts_what_retrieval_missed():
     result = evaluate({"Search": pages}, scores, category_names=NAMES, draws=10).tasks["Search"]
     assert result.candidate_recall == pytest.approx(3 / 5)
     assert (result.pages, result.scored_pages, result.shoppers) == (3, 2, 2)
-    metrics = result.arms["network"].metrics
+    metrics = result.rankings["network"].metrics
     assert metrics["recall_at_10"].mean == pytest.approx((0.5 + 0 + 1) / 3)
     assert metrics["reached_recall_at_10"].mean == 1.0
 
@@ -92,23 +92,23 @@ def test_recall_counts_what_retrieval_missed():
 def test_recall_of_discovery_is_unknown(evaluation):
     result = evaluation.tasks["Discovery"]
     assert math.isnan(result.candidate_recall)
-    assert math.isnan(result.arms["network"].metrics["recall_at_10"].mean)
-    assert "repeat" not in result.arms["network"].by_slice
+    assert math.isnan(result.rankings["network"].metrics["recall_at_10"].mean)
+    assert "repeat" not in result.rankings["network"].by_slice
 
 
 def test_the_share_of_each_category_among_the_first_ten_sums_to_one(evaluation):
     result = evaluation.tasks["Promotion"]
-    for arm in result.arms.values():
-        assert sum(arm.top_10_share.values()) == pytest.approx(1)
+    for ranking in result.rankings.values():
+        assert sum(ranking.top_10_share.values()) == pytest.approx(1)
     assert sum(result.positive_share.values()) == pytest.approx(1)
-    assert evaluation.tasks["Search"].arms["network"].top_10_share == {}
+    assert evaluation.tasks["Search"].rankings["network"].top_10_share == {}
 
 
 def test_first_ten_of_a_short_page_are_all_of_it():
     pages = page_set([[1, 0], [1, 0, 0, 0]], categories=[[1, 2], [1, 1, 1, 2]])
     scores = {"network": {"Promotion": np.arange(6.0)}}
     result = evaluate({"Promotion": pages}, scores, category_names=NAMES, draws=10)
-    share = result.tasks["Promotion"].arms["network"].top_10_share
+    share = result.tasks["Promotion"].rankings["network"].top_10_share
     assert share["dairy"] == pytest.approx((1 / 2 + 3 / 4) / 2)
 
 
@@ -119,9 +119,9 @@ def test_several_seeds_are_averaged_page_by_page(page_sets):
     result = evaluate({"Search": pages}, scores, category_names=NAMES, draws=50).tasks["Search"]
     gains = pages.objective("purchase")
     means = [ndcg_at_k(gains, seed, pages.offsets, 10).mean() for seed in seeds]
-    assert result.arms["network"].seeds == pytest.approx(means)
-    assert result.arms["network"].metrics["ndcg_at_10"].mean == pytest.approx(np.mean(means))
-    assert result.arms["one"].seeds == ()
+    assert result.rankings["network"].seeds == pytest.approx(means)
+    assert result.rankings["network"].metrics["ndcg_at_10"].mean == pytest.approx(np.mean(means))
+    assert result.rankings["one"].seeds == ()
 
 
 def test_an_arm_may_be_missing_from_a_task(page_sets):
@@ -131,7 +131,7 @@ def test_an_arm_may_be_missing_from_a_task(page_sets):
     }
     result = evaluate(page_sets, scores, category_names=NAMES, draws=20)
     assert list(result.tasks["Promotion"].differences) == []
-    assert strongest_rival(result.tasks["Promotion"], "network") is None
+    assert strongest_other(result.tasks["Promotion"], "network") is None
     assert "only search" in format_tables(result)
 
 

@@ -188,8 +188,3 @@ def test_a_log_without_a_page_on_or_after_the_day_cannot_be_exported(tiny_run, t
     late = replace(table, as_of_day=table.as_of_day + 10_000)
     with pytest.raises(ExportError, match="golden pages: got no page on or after day"):
         golden_pages(tiny_run.log, late)
-
-
-def test_outside_a_repository_the_commit_is_unknown(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert trainer.export.trainer_commit() == "unknown"

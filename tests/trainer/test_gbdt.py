@@ -13,7 +13,6 @@ from trainer.gbdt import (
     read_gbdt,
     sample_settings,
     train_gbdt,
-    train_single_category,
     write_gbdt,
 )
 from trainer.metrics import ndcg_at_k
@@ -78,34 +77,12 @@ def test_the_search_tries_the_default_first_and_keeps_the_best(splits):
     assert sample_settings(5, 0)[:3] == sample_settings(3, 0)
 
 
-def test_each_category_is_scored_by_its_own_model(splits):
-    models = train_single_category(splits[0], splits[1], "purchase", BUDGET, SMALL)
-    assert sorted(models.models) == [1, 2, 3]
-    test = splits[2]
-    scores = models(test)
-    second = test.page_categories() == 2
-    np.testing.assert_array_equal(
-        scores[np.repeat(second, test.sizes)], models.models[2](test.select(second))
-    )
-
-
-def test_a_category_with_few_pages_keeps_retrieval_order(splits):
-    few = np.flatnonzero(splits[0].page_categories() == 3)[10:]
-    train = splits[0].select(~np.isin(np.arange(splits[0].pages), few))
-    models = train_single_category(train, splits[1], "purchase", BUDGET, SMALL)
-    assert sorted(models.models) == [1, 2]
-    assert not models(splits[2])[splits[2].categories == 3].any()
-
-
 def test_what_cannot_be_trained_on_is_refused(splits, model, tmp_path):
     nothing = replace(splits[0], labels=np.zeros_like(splits[0].labels))
     with pytest.raises(GbdtError, match="train: got no page with a positive for 'purchase'"):
         train_gbdt(nothing, splits[1], "purchase", BUDGET, SMALL)
     with pytest.raises(GbdtError, match="trials: got 0"):
         sample_settings(0, 0)
-    budget = replace(BUDGET, smallest=5000)
-    with pytest.raises(GbdtError, match="got no category of 5000 pages"):
-        train_single_category(splits[0], splits[1], "purchase", budget, SMALL)
     renamed = replace(splits[2], feature_names=("x", *splits[2].feature_names[1:]))
     with pytest.raises(GbdtError, match="features: got"):
         model(renamed)

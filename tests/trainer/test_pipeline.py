@@ -17,7 +17,7 @@ def test_a_second_call_prepares_and_encodes_nothing_anew(tiny_config, tiny_log, 
     again = prepare_and_encode(TINY_CONFIG, tiny_config, tiny_work, progress=False)
     assert again.folder == tiny_log.folder
     assert sorted(path.name for path in tiny_work.iterdir()) == before
-    assert all(name.split("-")[0] in {"prepared", "encoded", "runs", "bundle", "snapshot",
+    assert all(name.split("-")[0] in {"prepared", "encoded", "trees", "runs", "bundle", "snapshot",
                                       "products"} for name in before)  # fmt: skip
 
 

@@ -13,8 +13,9 @@ import polars as pl
 import pytest
 
 from tests.trainer.log_files_for_tests import CONFIG, DAY, START, ratings, write_log
-from trainer.dataset import discovery_view, past_rows, read_prepared
+from trainer.dataset import read_prepared
 from trainer.errors import EmptyTableError, LogConfigError, LogFileError, SingleCategoryError
+from trainer.features import past_of
 from trainer.prepare import prepare
 
 TINY = Path(__file__).parent / "data" / "complete_journey_tiny"
@@ -85,7 +86,7 @@ def test_labels_are_what_the_basket_holds(tiny):
         start, end = tiny.shopper_offsets[tiny.page_shoppers[page] :][:2]
         times = tiny.interaction_times[start:end]
         basket = tiny.interaction_rows[start:end][times == tiny.page_times[page]]
-        before = past_rows(tiny, page)
+        before = tiny.interaction_rows[past_of(tiny, page)]
         rows = tiny.candidate_rows[tiny.page(page)]
         labels = tiny.candidate_labels[tiny.page(page)]
         bought = np.isin(rows, basket)
@@ -120,16 +121,6 @@ def test_every_promotion_candidate_is_promoted(tiny):
     for page in tiny.pages_of("test", "promotion"):
         signals = tiny.candidate_signals[tiny.page(page)]
         assert (signals[:, [2, 3]].max(axis=1) == 1).all()
-
-
-def test_discovery_holds_products_never_bought_before_the_page(tiny):
-    view = discovery_view(tiny, "test")
-    assert len(view.pages) > 0
-    for index, page in enumerate(view.pages.tolist()):
-        kept = view.candidates[view.offsets[index] : view.offsets[index + 1]]
-        assert len(kept) >= 2
-        assert not np.isin(tiny.candidate_rows[kept], past_rows(tiny, page)).any()
-        assert tiny.candidate_labels[kept, 0].any()
 
 
 def test_the_manifest_counts_what_was_left_out(tiny):

@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 from tests.trainer.log_files_for_tests import DAY, START
-from trainer.dataset import past_rows, read_prepared
+from trainer.dataset import read_prepared
 from trainer.errors import DuplicateIdError
+from trainer.features import past_of
 from trainer.prepare import prepare
 
 CONFIG = """
@@ -116,12 +117,12 @@ def test_pages_of_one_category_bear_it_and_mixed_ones_bear_none(prepared):
 
 def test_a_search_without_a_shopper_has_no_past(prepared):
     assert prepared.shoppers[prepared.page_shoppers[2]] == ""
-    assert len(past_rows(prepared, 2)) == 0
+    assert prepared.interaction_rows[past_of(prepared, 2)].size == 0
 
 
 def test_events_are_the_past_where_there_are_no_interactions(prepared):
     names = [p["id"] for p in prepared.products()]
-    assert [names[row] for row in past_rows(prepared, 0)] == ["a"]
+    assert [names[row] for row in prepared.interaction_rows[past_of(prepared, 0)]] == ["a"]
 
 
 def test_a_repeated_query_id_is_refused(tmp_path):

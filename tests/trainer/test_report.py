@@ -11,7 +11,7 @@ from tests.trainer.synthetic_pages import synthetic_pages
 from trainer.baselines import own_repeat, popularity, retrieval_order
 from trainer.calibration import compare_calibration, fit_calibration
 from trainer.evaluate import evaluate
-from trainer.report import ReportError, describe_environment, read_training_log, write_report
+from trainer.report import ReportError, read_training_log, write_report
 
 NAMES = ("neutral", "dairy", "pet & fish", "baby")
 VOID = {"meta", "br", "link", "img", "use", "path"}
@@ -49,8 +49,8 @@ def evaluation():
         "network": own_repeat,
     }
     scores = {
-        arm: {task: ranking(pages) for task, pages in page_sets.items()}
-        for arm, ranking in rankings.items()
+        name: {task: order(pages) for task, pages in page_sets.items()}
+        for name, order in rankings.items()
     }
     return evaluate(page_sets, scores, category_names=NAMES, draws=100)
 
@@ -61,12 +61,13 @@ def calibration():
     logits = random.normal(-2, 1, (3000, 2))
     labels = (random.random((3000, 2)) < 1 / (1 + np.exp(-logits - 1))).astype(np.uint8)
     categories = random.integers(1, 4, 3000).astype(np.int32)
-    fitted = fit_calibration(logits, labels, categories, 4)
+    fitted = fit_calibration(labels, logits, categories, 4)
     return compare_calibration(
-        logits,
         labels,
+        logits,
         categories,
         fitted,
+        np.ones(labels.shape, np.bool_),
         category_names=NAMES,
         objectives=("purchase", "trial"),
     )
@@ -78,7 +79,6 @@ def write(path, evaluation, **more):
         evaluation,
         title="Network <1> on a shop",
         command="python -m trainer evaluate && echo done",
-        environment=describe_environment(),
         **more,
     )
     return path.read_text(encoding="utf-8")
@@ -90,9 +90,12 @@ def test_the_report_is_one_whole_file_without_links_out(evaluation, calibration,
         {"step": 30, "validation_ndcg_at_10": 0.4},
         {"step": 59, "validation_ndcg_at_10": 0.5},
     ]
-    text = write(
-        tmp_path / "a" / "report.html", evaluation, calibration=calibration, training=lines
-    )
+    log = tmp_path / "training.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    by_task = {"Search": calibration, "Promotion": calibration[:1]}
+    text = write(tmp_path / "a" / "report.html", evaluation, calibration=by_task, training_log=log)
+    assert "Table of calibration on Search" in text
+    assert "Table of calibration on Promotion" in text
     page = Balance()
     page.feed(text)
     assert page.open == []
@@ -117,8 +120,8 @@ def test_losses_are_listed_like_wins(evaluation, tmp_path):
 
 
 def test_the_same_figures_give_the_same_file(evaluation, calibration, tmp_path):
-    first = write(tmp_path / "a.html", evaluation, calibration=calibration)
-    assert write(tmp_path / "b.html", evaluation, calibration=calibration) == first
+    first = write(tmp_path / "a.html", evaluation, calibration={"Search": calibration})
+    assert write(tmp_path / "b.html", evaluation, calibration={"Search": calibration}) == first
 
 
 def test_a_training_log_of_a_killed_run_is_read(tmp_path):

@@ -18,7 +18,7 @@ def _value(mean: float, low: float, high: float) -> dict[str, float]:
     return {"mean": mean, "low": low, "high": high}
 
 
-def _arm(mean: float) -> dict[str, Any]:
+def _ranking(mean: float) -> dict[str, Any]:
     value = _value(mean, mean - 0.01, mean + 0.01)
     metrics = dict.fromkeys(("ndcg_at_10", "reciprocal_rank", "hit_at_1"), value)
     return {"metrics": metrics, "macro": value}
@@ -38,7 +38,7 @@ def _results() -> dict[str, Any]:
         "shoppers": 80,
         "candidates_per_page": 65.4,
         "candidate_recall": 0.885,
-        "arms": {"LightGBM": _arm(0.55), "CrossRank": _arm(0.57)},
+        "rankings": {"LightGBM": _ranking(0.55), "CrossRank": _ranking(0.57)},
         "differences": {"LightGBM": difference},
     }
     return {
@@ -48,9 +48,11 @@ def _results() -> dict[str, Any]:
         "parameters": 4_000_000,
         "seeds": [1],
         "steps": [300],
+        "parts": [],
         "budget": {"trials": 2},
         "calibration": [
             {
+                "task": "Promotion",
                 "category": "all",
                 "objective": "purchase",
                 "error_before": 0.02,
@@ -72,6 +74,21 @@ def test_the_best_ranking_comes_first_and_differences_carry_their_sign() -> None
 def test_losses_are_named_beside_wins() -> None:
     text = results_markdown(_results())
     assert "ahead in 1 (pet), **behind in 1** (baby), undecided in the other 1" in text
+
+
+def test_the_footnote_says_what_was_computed_by_other_code() -> None:
+    results = _results()
+    now, then = {"finished": "2026-02-03T04:05:06Z"}, {"finished": "2026-01-02T03:04:05Z"}
+    results["commit"] += "+changes"
+    results["parts"] = [
+        {"name": "CrossRank, seed 1", "commit": results["commit"], **now},
+        {"name": "LightGBM, Search", "commit": "fedcba9876543210", **then},
+    ]
+    text = results_markdown(results)
+    assert "at commit `0123456789ab` with changes, x86_64" in text
+    assert "Kept from earlier calls: LightGBM, Search (at `fedcba987654`, 2026-01-02)." in text
+    assert "CrossRank, seed 1" not in text
+    assert "Expected calibration error on Promotion: purchase 0.0200 before, 0.0010" in text
 
 
 def test_only_what_stands_between_the_markers_changes(tmp_path: Path) -> None:

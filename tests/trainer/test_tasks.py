@@ -19,11 +19,20 @@ from trainer.batches import rows_of
 from trainer.calibration import Calibration
 from trainer.catalogue import with_factors
 from trainer.encoded import cutoff_days, with_objectives
+from trainer.evaluation import EvaluationError
 from trainer.features import fit_past, tables_by_day
 from trainer.network import score_pages
 from trainer.pageset import encoded_pages
 from trainer.snapshot import write_snapshot
-from trainer.tasks import best_weights, calibrate, choose_weights, served_scores
+from trainer.tasks import (
+    best_weights,
+    calibrate,
+    choose_weights,
+    log_tasks,
+    mixed_surfaces,
+    served_scores,
+    weight_combinations,
+)
 
 
 def test_a_served_score_is_the_weighted_sum_of_calibrated_probabilities():
@@ -134,13 +143,54 @@ def test_the_weights_chosen_are_those_that_rank_best(tiny_log):
     """A head that knows the purchases is chosen, whichever it is."""
     held = encoded_pages(tiny_log, "validation", "search")
     neutral = Calibration(np.ones((40, 3), np.float32), np.zeros((40, 3), np.float32))
-    logits = np.zeros((held.candidates, 3), np.float32)
-    for column, share in ((0, 0.0), (1, 1.0)):
-        knowing = logits.copy()
-        knowing[:, column] = 4 * held.objective("purchase")
-        knowing[:, 1 - column] = -4 * held.objective("purchase")
-        chosen = best_weights(knowing, held, neutral)
-        assert chosen == {"purchase": 1 - share, "trial": share, "discount": 0.0}
+    purchases = held.objective("purchase")
+    for column, name in enumerate(held.objectives):
+        knowing = np.repeat(-4 * purchases[:, None], 3, axis=1).astype(np.float32)
+        knowing[:, column] = 4 * purchases
+        chosen = best_weights(held, knowing, neutral)
+        assert chosen == {other: float(other == name) for other in held.objectives}
+
+
+def test_of_weights_that_rank_alike_the_first_objective_alone_is_chosen(tiny_log):
+    held = encoded_pages(tiny_log, "validation", "search")
+    neutral = Calibration(np.ones((40, 3), np.float32), np.zeros((40, 3), np.float32))
+    alike = np.repeat(held.objective("purchase")[:, None], 3, axis=1).astype(np.float32)
+    assert best_weights(held, alike, neutral) == {"purchase": 1.0, "trial": 0.0, "discount": 0.0}
+
+
+def test_weights_are_each_objective_alone_and_each_two_together():
+    combinations = [tuple(w.values()) for w in weight_combinations(("click", "cart", "purchase"))]
+    assert combinations[0] == (1.0, 0.0, 0.0)
+    assert len(set(combinations)) == len(combinations) == 6
+    assert {(0.5, 0.5, 0.0), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5)} < set(combinations)
+    assert all(sum(weights) == 1 for weights in combinations)
+    assert list(weight_combinations(("purchase",))) == [{"purchase": 1.0}]
+
+
+def test_tasks_are_the_surfaces_that_have_test_pages(tiny_log):
+    surfaces = ("search", "discovery", "promotion", "home")
+    assert log_tasks(tiny_log, surfaces) == {
+        "Search": "search",
+        "Discovery": "discovery",
+        "Promotion": "promotion",
+    }
+    with pytest.raises(EvaluationError, match="test pages: got none of home, want at least one"):
+        log_tasks(tiny_log, ("home",))
+
+
+def test_promotion_pages_mix_categories_and_search_pages_do_not(tiny_log):
+    surfaces = ("search", "discovery", "promotion", "home")
+    assert mixed_surfaces(tiny_log, "validation", surfaces) == ("promotion",)
+
+
+def test_an_objective_that_never_happened_keeps_its_logits(tiny_run, tiny_ranker, tiny_catalogue):
+    labels = np.array(tiny_run.log.labels)
+    labels[:, 2] = 0
+    log = replace(tiny_run.log, labels=labels)
+    calibration = calibrate(tiny_ranker, tiny_catalogue, log, tiny_run.config.surfaces)
+    assert (calibration.scale[:, 2] == 1).all()
+    assert (calibration.bias[:, 2] == 0).all()
+    assert not (calibration.scale[:, 0] == 1).all()
 
 
 def test_weights_of_a_log_without_a_trial_head_are_purchase_alone(tiny_run):

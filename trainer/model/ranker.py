@@ -15,6 +15,7 @@ from trainer.model.attention import PageAttention
 from trainer.model.numbers import NumberEncoder
 from trainer.model.products import ProductSizes, ProductTower, TextEncoder
 from trainer.model.sequence import ShopperSequence
+from trainer.model.tree_term import TreeTerm
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,17 @@ class Scorer(nn.Layer):
 
 
 class Ranker(nn.Layer):
-    """All that is trained, and the calibration fitted after training."""
+    """All that is trained, and what is fitted after training: the trees' part and calibration.
+
+    Attributes:
+        sizes: The shapes.
+        text: From tokens to text vectors.
+        products: The product tower.
+        query: The query tower.
+        scorer: From a page to the network's logits.
+        tree_term: What trees add to these; None adds nothing.
+        calibration: From logits to probabilities.
+    """
 
     def __init__(
         self,
@@ -177,6 +188,7 @@ class Ranker(nn.Layer):
         """Build towers and scorer; see `Scorer` and `TextEncoder` for the constants."""
         super().__init__()
         self.sizes = sizes
+        self.tree_term: TreeTerm | None = None
         self.text = TextEncoder(word_vectors)
         self.products = ProductTower(
             sizes.products, sizes.width, modality_dropout=sizes.modality_dropout
