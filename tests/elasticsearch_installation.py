@@ -206,15 +206,18 @@ def _find_java(cache: Path, runner: Runner) -> Path:
     return copied
 
 
-def install() -> Installation:
+def install(version: str | None = None) -> Installation:
     """Get Elasticsearch and Java, or say why they cannot be had.
+
+    Args:
+        version: Which one; None for that of the environment, or else `VERSION`.
 
     Raises:
         ElasticsearchUnavailableError: Offline and not yet kept, no folder, no Java.
     """
     if not hasattr(os, "geteuid") or shutil.which("bash") is None:
         raise ElasticsearchUnavailableError(f"system: got {sys.platform}, want Linux or macOS")
-    version = os.environ.get("CROSSRANK_ES_VERSION", VERSION)
+    version = version or os.environ.get("CROSSRANK_ES_VERSION", VERSION)
     runner = find_runner()
     cache = find_cache(runner)
     return Installation(version, _unpack(version, cache), _find_java(cache, runner), runner)

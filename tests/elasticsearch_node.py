@@ -19,11 +19,14 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.elasticsearch_installation import (
     ElasticsearchUnavailableError,
@@ -37,20 +40,18 @@ RUN_PREFIX = "crossrank-elasticsearch-"
 PR_SET_PDEATHSIG = 1
 
 # Settings of modules that the test distribution lacks stop the server, hence so few.
-CONFIGURATION = """\
-cluster.name: crossrank-tests
-node.name: node-1
-node.portsfile: true
-discovery.type: single-node
-network.host: 127.0.0.1
-http.port: 0
-transport.port: 0
-xpack.security.enabled: false
-xpack.security.autoconfiguration.enabled: false
-cluster.routing.allocation.disk.threshold_enabled: false
-path.data: {run}/data
-path.logs: {run}/logs
-"""
+CONFIGURATION = {
+    "cluster.name": "crossrank-tests",
+    "node.name": "node-1",
+    "node.portsfile": "true",
+    "discovery.type": "single-node",
+    "network.host": "127.0.0.1",
+    "http.port": "0",
+    "transport.port": "0",
+    "xpack.security.enabled": "false",
+    "xpack.security.autoconfiguration.enabled": "false",
+    "cluster.routing.allocation.disk.threshold_enabled": "false",
+}
 
 
 class ElasticsearchBootError(RuntimeError):
@@ -59,18 +60,28 @@ class ElasticsearchBootError(RuntimeError):
 
 @dataclass(frozen=True)
 class ElasticsearchNode:
-    """A running server: its address, its process and how long it took to answer."""
+    """A running server: its address, its process, how long it took to answer and its folder."""
 
     url: str
     pid: int
     boot_s: float
+    run: Path
 
 
-def _prepare_run(installation: Installation, run: Path) -> dict[str, str]:
+def _configured(run: Path, settings: Mapping[str, str]) -> str:
+    lines = CONFIGURATION | {"path.data": f"{run}/data", "path.logs": f"{run}/logs"}
+    return "".join(f"{name}: {value}\n" for name, value in (lines | dict(settings)).items())
+
+
+def _prepare_run(
+    installation: Installation, run: Path, settings: Mapping[str, str], files: Mapping[str, str]
+) -> dict[str, str]:
     """Write configuration into `run` and return the environment that uses it."""
     configuration = run / "config"
     shutil.copytree(installation.home / "config", configuration)
-    (configuration / "elasticsearch.yml").write_text(CONFIGURATION.format(run=run))
+    (configuration / "elasticsearch.yml").write_text(_configured(run, settings))
+    for name, text in files.items():
+        (configuration / name).write_text(text)
     java = str(installation.java_home / "bin" / "java")
     modules = subprocess.run([java, "--list-modules"], capture_output=True, text=True, check=True)
     if "jdk.incubator.vector" not in modules.stdout:
@@ -81,8 +92,7 @@ def _prepare_run(installation: Installation, run: Path) -> dict[str, str]:
     for name in ("data", "logs", "tmp"):
         (run / name).mkdir()
     if installation.runner.switched:
-        for path in [run, *run.rglob("*")]:
-            os.chown(path, installation.runner.uid, installation.runner.gid)
+        _give(run, installation)
     return {
         "ES_JAVA_HOME": str(installation.java_home),
         "ES_JAVA_OPTS": "-Xms512m -Xmx1g",
@@ -91,6 +101,11 @@ def _prepare_run(installation: Installation, run: Path) -> dict[str, str]:
         "HOME": str(run),
         "PATH": os.environ.get("PATH", os.defpath),
     }
+
+
+def _give(run: Path, installation: Installation) -> None:
+    for path in [run, *run.rglob("*")]:
+        os.chown(path, installation.runner.uid, installation.runner.gid)
 
 
 def _die_with_parent() -> Callable[[], None] | None:
@@ -129,16 +144,23 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], run: Path) -> str:
             if not address.startswith("127.0.0.1:"):
                 continue
             health = f"http://{address}/_cluster/health?wait_for_status=yellow&timeout=5s"
-            with (
-                contextlib.suppress(OSError, http.client.HTTPException),
-                urllib.request.urlopen(health, timeout=10) as answer,
-            ):
-                if answer.status == 200:
-                    return f"http://{address}"
+            if _answers(health):
+                return f"http://{address}"
         time.sleep(0.1)
     raise ElasticsearchBootError(
         f"Elasticsearch: got no answer in {BOOT_TIMEOUT_S:.0f} s, want one\n{_log_tail(run)}"
     )
+
+
+def _answers(health: str) -> bool:
+    """Whether the server is up; one that wants to know who asks is."""
+    try:
+        with urllib.request.urlopen(health, timeout=10) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except urllib.error.HTTPError as error:
+        return error.code == HTTPStatus.UNAUTHORIZED
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -164,20 +186,38 @@ def _sweep() -> None:
 
 
 @contextlib.contextmanager
-def start() -> Iterator[ElasticsearchNode]:
+def start(
+    *,
+    version: str | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    files: Mapping[str, str] = MappingProxyType({}),
+    installation: Installation | None = None,
+    prepare: Callable[[Path, dict[str, str]], None] | None = None,
+) -> Iterator[ElasticsearchNode]:
     """Run a server on free ports for the length of a `with` block, then leave nothing.
+
+    Args:
+        version: Which one; None for that of the environment.
+        settings: Lines of `elasticsearch.yml` by name, beside or in place of `CONFIGURATION`.
+        files: Texts by name that go into the configuration's folder.
+        installation: What to run in place of `version`.
+        prepare: Called before the start with the folder of the run and its environment.
 
     Raises:
         ElasticsearchUnavailableError: It cannot be had here.
         ElasticsearchBootError: It did not start.
     """
-    installation = install()
+    installation = installation or install(version)
     runner = installation.runner
     _sweep()
     with tempfile.TemporaryDirectory(prefix=RUN_PREFIX, ignore_cleanup_errors=True) as folder:
         run = Path(folder)
         (run / "owner").write_text(str(os.getpid()))
-        environment = _prepare_run(installation, run)
+        environment = _prepare_run(installation, run, settings, files)
+        if prepare is not None:
+            prepare(run, environment)
+            if runner.switched:
+                _give(run, installation)
         started = time.monotonic()
         with (run / "output.log").open("wb") as output:
             process = subprocess.Popen(
@@ -197,7 +237,7 @@ def start() -> Iterator[ElasticsearchNode]:
         atexit.register(stop)
         try:
             url = _wait_until_healthy(process, run)
-            yield ElasticsearchNode(url, process.pid, time.monotonic() - started)
+            yield ElasticsearchNode(url, process.pid, time.monotonic() - started, run)
         finally:
             stop()
             atexit.unregister(stop)

@@ -15,11 +15,13 @@ from deploy.demo.errors import ElasticsearchRefusedError, IndexBuildError
 from deploy.demo.retrieval.catalogue import Catalogue
 from deploy.demo.retrieval.elasticsearch_answers import named_errors
 from deploy.demo.retrieval.words import words
-from es_plugin_config import apply
+from es_plugin_config.apply import apply
+from es_plugin_config.resources import read_resources, with_components
 
 BUILD_TIMEOUT_S = 60.0
 CHUNK_PRODUCTS = 1000
 HASH_DIGITS = 16
+PRODUCTS_TEMPLATE = "crossrank-products"
 
 
 def ensure_index(
@@ -42,7 +44,7 @@ def ensure_index(
             raise ElasticsearchRefusedError(
                 f"alias {alias!r}: got an index of that name, want the name free for an alias"
             )
-        apply.apply(client, apply.read_resources())
+        apply(client, with_components(read_resources(), PRODUCTS_TEMPLATE))
         if current == [name] and _count(client, name) == len(catalogue.products):
             return name
         _fill(client, name, catalogue, show_progress=show_progress)
