@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rerank_server.contract.errors import RerankError
-from rerank_server.tokens import CALLER
+from rerank_server.tokens import CALLER, TokenBucket
 from rerank_server.tracing import TraceParent, in_sample
 
 MIN_KEY_BYTES = 16
 _SHOPPER_DIGITS = 16
+# Degraded calls written a second; an overloaded server has better things to do than to write more.
+DEGRADED_PER_S = 20.0
 _STAGES = ("queue_us", "lookup_us", "query_us", "encode_us", "score_us", "policy_us")
 _LOG = logging.getLogger(__name__)
 
@@ -26,14 +29,20 @@ class AccessLogError(RerankError):
 class AccessLog:
     """Writes a call when it failed or was degraded, is in the sample, or the level is debug.
 
+    Of the degraded ones it writes 20 a second; metrics count them all.
+
     Attributes:
         share: Share of the other calls that is written, 0 to 1.
         shopper_key: Key of the hash that stands for a shopper id; without one, no line says
             anything of the shopper.
+        degraded_lines: Says whether one more degraded call is written.
     """
 
     share: float = 0.0
     shopper_key: bytes | None = field(default=None, repr=False)
+    degraded_lines: TokenBucket = field(
+        default_factory=lambda: TokenBucket(DEGRADED_PER_S, DEGRADED_PER_S, time.monotonic)
+    )
 
     def write(
         self,
@@ -47,7 +56,9 @@ class AccessLog:
     ) -> None:
         """Write the line of one call, if it is one of those to write."""
         degraded = bool(getattr(response, "degraded", False))
-        telling = code != "OK" or degraded or in_sample(self.share, trace)
+        telling = code != "OK" or in_sample(self.share, trace)
+        if degraded and not telling:
+            telling = self.degraded_lines.take(1) == 0
         level = logging.INFO if telling else logging.DEBUG
         if not _LOG.isEnabledFor(level):
             return

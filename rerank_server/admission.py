@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,12 @@ _NEWEST = 0.05
 # A page may join the queue when this many times what it expects to take is left: what others
 # still send, and the answers to them, slow it down.
 _SLACK = 1.4
+# After a refusal the server counts as pressed for this long, while enough pages wait.
+_PRESSED_S = 0.2
+# Pages that have to wait for it, for each that may be reranked at the same time.
+_ENOUGH_WAITING = 2
+# Then the queue is kept shorter, so that what is served is fresh.
+_PRESSED_SLACK = 2.5
 # Above this many callers, those without a claim left are forgotten.
 _REMEMBERED_CALLERS = 1_024
 
@@ -91,13 +98,26 @@ class Admission:
         self._pages = 0
         self._candidates = 0
         self._queued = 0
+        self._waiting = 0
         self._virtual = 0.0
         self._callers: dict[str, _Caller] = {}
         self._heap: list[tuple[float, int, _Waiting]] = []
         self._sequence = count()
         self._seconds_per_cost = 0.0
+        self._seconds_per_page = 0.0
         self._deviation = 0.0
         self._learned = 0
+        self._pressed_until = -math.inf
+
+    @property
+    def pressed(self) -> bool:
+        """Whether pages were refused just now and more wait than the workers take next."""
+        enough = self._waiting >= _ENOUGH_WAITING * self._limits.pages
+        return enough and self._now() < self._pressed_until
+
+    def drain_s(self, pages: int) -> float:
+        """Return the seconds in which `pages` pages like the recent ones are served."""
+        return pages * self._seconds_per_page / self._limits.pages
 
     @property
     def queued_candidates(self) -> int:
@@ -108,6 +128,18 @@ class Admission:
     def candidates_in_flight(self) -> int:
         """Candidates of the pages that are being reranked."""
         return self._candidates
+
+    def is_hopeless(self, candidates: int, left_s: float | None) -> bool:
+        """Say whether a page that has `left_s` for all cannot be answered in time; while pressed.
+
+        Looks at no caller and counts nothing: for turning pages away before they are read.
+        """
+        if left_s is None or not self._pages or self._now() >= self._pressed_until:
+            return False
+        hopeless = _PRESSED_SLACK * self.expected_s(candidates) > left_s
+        if hopeless:
+            self._press()
+        return hopeless
 
     async def enter(self, candidates: int, caller: str, deadline: float) -> Refusal | None:
         """Wait for a place; the caller of an admitted page owes one `leave`.
@@ -127,12 +159,14 @@ class Admission:
             return None
         refusal = self._refuse_at_once(candidates, caller, deadline)
         if refusal is not None:
+            self._press()
             return refusal
         waiting = self._append(candidates, caller, deadline)
         try:
             async with asyncio.timeout(deadline - self._now()):
                 return await asyncio.shield(waiting.future)
         except TimeoutError:
+            self._press()
             return self._give_up(waiting)
         except asyncio.CancelledError:
             if self._give_up(waiting) is None:
@@ -149,7 +183,7 @@ class Admission:
         self._pages -= 1
         self._candidates -= candidates
         if took_s is not None:
-            self._learn(took_s / (candidates + PAGE_COST))
+            self._learn(took_s, candidates + PAGE_COST)
         self._let_in()
 
     def expected_s(self, candidates: int) -> float:
@@ -161,17 +195,23 @@ class Admission:
         seconds = self._seconds_per_cost + 2 * self._deviation
         return seconds * (candidates + PAGE_COST)
 
-    def _learn(self, seconds_per_cost: float) -> None:
+    def _press(self) -> None:
+        self._pressed_until = self._now() + _PRESSED_S
+
+    def _learn(self, took_s: float, cost: int) -> None:
         self._learned += 1
         weight = max(1 / self._learned, _NEWEST)  # a plain mean at first
-        error = seconds_per_cost - self._seconds_per_cost
+        self._seconds_per_page += weight * (took_s - self._seconds_per_page)
+        error = took_s / cost - self._seconds_per_cost
         self._seconds_per_cost += weight * error
         if self._learned > 1:
             self._deviation += weight * (abs(error) - self._deviation)
 
     def _refuse_at_once(self, candidates: int, caller: str, deadline: float) -> Refusal | None:
         wait = self._ahead(candidates, caller) * self._seconds_per_cost / self._limits.pages
-        if _SLACK * (wait + self.expected_s(candidates)) > deadline - self._now():
+        now = self._now()
+        slack = _PRESSED_SLACK if now < self._pressed_until else _SLACK
+        if slack * (wait + self.expected_s(candidates)) > deadline - now:
             return Refusal.LATE
         while self._queued and self._queued + candidates > self._limits.queued_candidates:
             longest = max(self._callers.values(), key=lambda one: one.queued)
@@ -203,6 +243,7 @@ class Admission:
         claim.queued += candidates
         claim.pages.append(waiting)
         self._queued += candidates
+        self._waiting += 1
         heapq.heappush(self._heap, (start, next(self._sequence), waiting))
         return waiting
 
@@ -214,6 +255,7 @@ class Admission:
                 continue
             if self._now() + self.expected_s(waiting.candidates) > waiting.deadline and self._pages:
                 # an idle server tries all the same: the expectation may be out of date
+                self._press()
                 self._drop(waiting, Refusal.LATE)
                 continue
             if not self._has_room(waiting.candidates):
@@ -242,6 +284,7 @@ class Admission:
         claim.pages.remove(waiting)
         claim.queued -= waiting.candidates
         self._queued -= waiting.candidates
+        self._waiting -= 1
         waiting.future.set_result(answer)
 
     def _give_up(self, waiting: _Waiting) -> Refusal | None:

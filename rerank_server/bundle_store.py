@@ -1,4 +1,4 @@
-"""The bundles of a running server: the current one, the one before, and one on trial.
+"""The bundles of a running server: the current one, the one before, and the challenger.
 
 A bundle and its product store change together, between two requests: each request takes what it
 needs once and keeps it to its end.
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from rerank_server.canary import CandidateFigures, CandidateReport, in_canary
+from rerank_server.canary import ChallengerFigures, ChallengerReport, in_canary
 from rerank_server.contract.bundle import Bundle
 from rerank_server.contract.errors import RerankError
 from rerank_server.page import MAX_CANDIDATES, RankedPage, SearchPage
@@ -43,8 +43,8 @@ ServedT = TypeVar("ServedT", bound=Served)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate(Generic[ServedT]):
-    """A bundle on trial.
+class Challenger(Generic[ServedT]):
+    """A bundle that is tried out beside the current one.
 
     Attributes:
         served: The bundle with its product store.
@@ -56,14 +56,14 @@ class Candidate(Generic[ServedT]):
     served: ServedT
     canary_percent: float = 0.0
     shadow: bool = False
-    report: CandidateReport = field(default_factory=CandidateReport)
+    report: ChallengerReport = field(default_factory=ChallengerReport)
 
     @property
     def bundle_id(self) -> str:
         """Its bundle."""
         return self.served.bundle.manifest.bundle_id
 
-    def figures(self) -> CandidateFigures:
+    def figures(self) -> ChallengerFigures:
         """Return what was seen of it."""
         return self.report.figures()
 
@@ -75,18 +75,18 @@ class Bundles(Generic[ServedT]):
     Attributes:
         current: Answers every page that no canary takes.
         previous: What `roll_back` brings back; None before the first change.
-        candidate: On trial; None when nothing is.
+        challenger: Tried out beside it; None when nothing is.
     """
 
     current: ServedT
     previous: ServedT | None = None
-    candidate: Candidate[ServedT] | None = None
+    challenger: Challenger[ServedT] | None = None
 
     def choose(self, shopper_id: str | None) -> ServedT:
         """Return what answers the pages of a shopper."""
-        trial = self.candidate
-        if trial and in_canary(shopper_id, trial.canary_percent, trial.bundle_id):
-            return trial.served
+        tried = self.challenger
+        if tried and in_canary(shopper_id, tried.canary_percent, tried.bundle_id):
+            return tried.served
         return self.current
 
 
@@ -114,9 +114,9 @@ class BundleStore(Generic[ServedT]):
         return self._bundles
 
     def load(self, bundle_path: Path, products_path: Path) -> Bundles[ServedT]:
-        """Open, verify and warm up a bundle and put it on trial, without any page yet.
+        """Open, verify and warm up a bundle and make it the challenger, without any page yet.
 
-        It takes the place of one that is on trial already.
+        It takes the place of another challenger.
 
         Raises:
             BundleChangeError: When it is broken, out of tolerance or cannot score a page, or
@@ -137,71 +137,91 @@ class BundleStore(Generic[ServedT]):
             ) from error
         finally:
             self._loading.release()
-        return self._change("loaded", lambda now: replace(now, candidate=Candidate(served)))
+        return self._change("loaded", lambda now: replace(now, challenger=Challenger(served)))
 
     def divert(self, *, canary_percent: float, shadow: bool) -> Bundles[ServedT]:
-        """Give the bundle on trial a share of the shoppers, or all other pages in the shadow.
+        """Give the challenger a share of the shoppers, or all other pages in the shadow.
 
         Raises:
-            BundleChangeError: When none is on trial, or the share is not 0 to 100.
+            BundleChangeError: When there is no challenger, or the share is not 0 to 100.
         """
         if not 0 <= canary_percent <= 100:  # noqa: PLR2004 - percent
             raise BundleChangeError(f"canary_percent: got {canary_percent}, want 0 to 100")
 
         def divert(now: Bundles[ServedT]) -> Bundles[ServedT]:
-            trial = replace(_on_trial(now), canary_percent=canary_percent, shadow=shadow)
-            return replace(now, candidate=trial)
+            tried = replace(_challenger(now), canary_percent=canary_percent, shadow=shadow)
+            return replace(now, challenger=tried)
 
         return self._change("diverted", divert)
 
     def promote(self) -> Bundles[ServedT]:
-        """Let the bundle on trial answer every page; the current one becomes the previous.
+        """Let the challenger answer every page; the current one becomes the previous.
 
         Raises:
-            BundleChangeError: When none is on trial.
+            BundleChangeError: When there is no challenger.
         """
         return self._change(
-            "promoted", lambda now: Bundles(_on_trial(now).served, previous=now.current)
+            "promoted", lambda now: Bundles(_challenger(now).served, previous=now.current)
         )
 
     def roll_back(self) -> Bundles[ServedT]:
-        """Undo the last step: end a trial, or without one bring the previous bundle back.
+        """Undo the last step: drop the challenger, or without one bring the previous bundle back.
 
         Raises:
             BundleChangeError: When there is neither.
         """
         return self._change("rolled back", _rolled_back)
 
+    def exchange(self, held: ServedT, other: ServedT) -> bool:
+        """Put `other` wherever `held` is, between two requests; return whether it is anywhere.
+
+        Both are of one bundle: only its product store differs.
+        """
+
+        def exchanged(served: ServedT) -> ServedT:
+            return other if served is held else served
+
+        with self._lock:
+            now = self._bundles
+            previous, tried = now.previous, now.challenger
+            self._bundles = Bundles(
+                exchanged(now.current),
+                previous=None if previous is None else exchanged(previous),
+                challenger=tried and replace(tried, served=exchanged(tried.served)),
+            )
+            places = (now.current, previous, tried.served if tried else None)
+        return any(place is held for place in places)
+
     def shadow(self, page: SearchPage, ranked: RankedPage, bundles: Bundles[ServedT]) -> None:
-        """Rerank a page that is answered already with the bundle on trial, and compare.
+        """Rerank a page that is answered already with the challenger, and compare.
 
         One page at a time, in a thread of its own; a page that comes meanwhile is skipped.
         """
-        trial = bundles.candidate
-        if trial is None or not trial.shadow or ranked.degraded or not ranked.candidate_ids:
+        tried = bundles.challenger
+        if tried is None or not tried.shadow or ranked.degraded or not ranked.candidate_ids:
             return
         if not self._shadow_busy.acquire(blocking=False):
-            trial.report.count_shadow_skipped()
+            tried.report.count_shadow_skipped()
             return
         if self._shadow_worker is None:
             self._shadow_worker = ThreadPoolExecutor(1, thread_name_prefix="shadow")
-        self._shadow_worker.submit(self._compare, page, ranked, trial)
+        self._shadow_worker.submit(self._compare, page, ranked, tried)
 
     def close(self) -> None:
         """Stop comparing."""
         if self._shadow_worker is not None:
             self._shadow_worker.shutdown(wait=False, cancel_futures=True)
 
-    def _compare(self, page: SearchPage, ranked: RankedPage, trial: Candidate[ServedT]) -> None:
+    def _compare(self, page: SearchPage, ranked: RankedPage, tried: Challenger[ServedT]) -> None:
         try:
-            other = trial.served.rerank(page)
+            other = tried.served.rerank(page)
             if other.degraded or not other.candidate_ids:
-                trial.report.count_shadow_failed()
+                tried.report.count_shadow_failed()
             else:
-                trial.report.compare(ranked, other)
+                tried.report.compare(ranked, other)
         except Exception:  # noqa: BLE001 - the page may name what only the current bundle knows
-            _LOG.exception("the bundle on trial failed")
-            trial.report.count_shadow_failed()
+            _LOG.exception("the challenger failed")
+            tried.report.count_shadow_failed()
         finally:
             self._shadow_busy.release()
 
@@ -213,7 +233,7 @@ class BundleStore(Generic[ServedT]):
             self._bundles = bundles
         fields = {
             "bundle_id": bundles.current.bundle.manifest.bundle_id,
-            "candidate_id": bundles.candidate.bundle_id if bundles.candidate else None,
+            "challenger_id": bundles.challenger.bundle_id if bundles.challenger else None,
         }
         _LOG.info("bundle %s", what, extra={"fields": fields})
         return bundles
@@ -234,15 +254,15 @@ def warm_up(served: Served) -> None:
             )
 
 
-def _on_trial(bundles: Bundles[ServedT]) -> Candidate[ServedT]:
-    if bundles.candidate is None:
-        raise BundleChangeError("candidate: got none on trial, want a bundle loaded first")
-    return bundles.candidate
+def _challenger(bundles: Bundles[ServedT]) -> Challenger[ServedT]:
+    if bundles.challenger is None:
+        raise BundleChangeError("challenger: got none, want a bundle loaded first")
+    return bundles.challenger
 
 
 def _rolled_back(bundles: Bundles[ServedT]) -> Bundles[ServedT]:
-    if bundles.candidate is not None:
-        return replace(bundles, candidate=None)
+    if bundles.challenger is not None:
+        return replace(bundles, challenger=None)
     if bundles.previous is None:
         raise BundleChangeError("roll back: got no change yet, want one to undo")
     return Bundles(bundles.previous, previous=bundles.current)

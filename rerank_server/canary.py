@@ -1,4 +1,4 @@
-"""Which shoppers see a candidate bundle, and how its order compares with the current one's."""
+"""Which shoppers see the challenger, and how its order compares with the current bundle's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STEPS = 10_000  # a hundredth of a percent
 
 
 class Outcome(Enum):
-    """What became of a page that the candidate bundle was to rerank."""
+    """What became of a page that the challenger was to rerank."""
 
     RANKED = "ranked"
     DEGRADED = "degraded"
@@ -28,8 +28,8 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateFigures:
-    """What was seen of a candidate bundle.
+class ChallengerFigures:
+    """What was seen of a challenger.
 
     Attributes:
         canary_pages: Pages it answered.
@@ -42,7 +42,7 @@ class CandidateFigures:
         same_first_share: Share of shadow pages where both put the same candidate first; NaN
             before the first page.
         current_us: Microseconds of the current bundle on the shadow pages, (p50, p99).
-        candidate_us: Microseconds of the candidate bundle on them, (p50, p99).
+        challenger_us: Microseconds of the challenger on them, (p50, p99).
     """
 
     canary_pages: int
@@ -53,7 +53,7 @@ class CandidateFigures:
     rank_agreement: float
     same_first_share: float
     current_us: tuple[int, int]
-    candidate_us: tuple[int, int]
+    challenger_us: tuple[int, int]
 
 
 def in_canary(shopper_id: str | None, percent: float, salt: str) -> bool:
@@ -91,8 +91,8 @@ def rank_agreement(ranks: Rows, other_ranks: Rows) -> float:
     return float(1 - 6 * (difference**2).sum() / (size * (size * size - 1)))
 
 
-class CandidateReport:
-    """Collects what is seen of a candidate bundle; may be shared by threads."""
+class ChallengerReport:
+    """Collects what is seen of a challenger; may be shared by threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,10 +101,10 @@ class CandidateReport:
         self._agreements = [0.0, 0]  # sum, pages
         self._same_first = [0, 0]
         self._current_us: deque[int] = deque(maxlen=_KEPT_LATENCIES)
-        self._candidate_us: deque[int] = deque(maxlen=_KEPT_LATENCIES)
+        self._challenger_us: deque[int] = deque(maxlen=_KEPT_LATENCIES)
 
     def count_canary(self, ranked: RankedPage) -> None:
-        """Count a page that the candidate bundle answered."""
+        """Count a page that the challenger answered."""
         with self._lock:
             self._canary[Outcome.DEGRADED if ranked.degraded else Outcome.RANKED] += 1
 
@@ -114,27 +114,27 @@ class CandidateReport:
             self._shadow[Outcome.SKIPPED] += 1
 
     def count_shadow_failed(self) -> None:
-        """Count a page that the candidate bundle could not rerank."""
+        """Count a page that the challenger could not rerank."""
         with self._lock:
             self._shadow[Outcome.DEGRADED] += 1
 
-    def compare(self, current: RankedPage, candidate: RankedPage) -> None:
+    def compare(self, current: RankedPage, challenger: RankedPage) -> None:
         """Compare two orders of one page, neither of them degraded nor empty."""
-        agreement = rank_agreement(current.retrieval_ranks, candidate.retrieval_ranks)
+        agreement = rank_agreement(current.retrieval_ranks, challenger.retrieval_ranks)
         with self._lock:
             self._shadow[Outcome.RANKED] += 1
             if np.isfinite(agreement):
                 self._agreements[0] += agreement
                 self._agreements[1] += 1
-            self._same_first[0] += current.candidate_ids[0] == candidate.candidate_ids[0]
+            self._same_first[0] += current.candidate_ids[0] == challenger.candidate_ids[0]
             self._same_first[1] += 1
             self._current_us.append(_reranking_us(current))
-            self._candidate_us.append(_reranking_us(candidate))
+            self._challenger_us.append(_reranking_us(challenger))
 
-    def figures(self) -> CandidateFigures:
+    def figures(self) -> ChallengerFigures:
         """Return what was seen so far."""
         with self._lock:
-            return CandidateFigures(
+            return ChallengerFigures(
                 canary_pages=self._canary[Outcome.RANKED] + self._canary[Outcome.DEGRADED],
                 canary_degraded=self._canary[Outcome.DEGRADED],
                 shadow_pages=self._shadow[Outcome.RANKED],
@@ -143,7 +143,7 @@ class CandidateReport:
                 rank_agreement=_mean(*self._agreements),
                 same_first_share=_mean(*self._same_first),
                 current_us=_percentiles(self._current_us),
-                candidate_us=_percentiles(self._candidate_us),
+                challenger_us=_percentiles(self._challenger_us),
             )
 
 

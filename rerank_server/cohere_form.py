@@ -16,6 +16,7 @@ MODEL = "crossrank"
 _IGNORED = {"max_chunks_per_doc", "max_tokens_per_doc", "priority"}
 _KEYS = {"query", "documents", "model", "top_n", "return_documents", "rank_fields"}
 _SHORTEST_BUNDLE_ID = 8
+_IDS = ["id"]
 
 
 class UnknownModelError(RerankError):
@@ -41,7 +42,8 @@ def read_cohere_call(body: bytes, bundle_id: str) -> CohereCall:
     """Read the body of `POST /v1/rerank`.
 
     A document is a text, or an object with `text`, with `id`, or with both. One whose id the
-    product store holds is scored as that product; any other by its text.
+    product store holds is scored as that product; any other by its text. With `rank_fields` of
+    `["id"]` a text is an id, for callers that can send nothing but texts.
 
     Args:
         body: JSON.
@@ -72,7 +74,7 @@ def read_cohere_call(body: bytes, bundle_id: str) -> CohereCall:
         got = len(given) if isinstance(given, list) else _kind(given)
         raise PageError(f"documents: got {got}, want 1 to {MAX_CANDIDATES}")
     fields = _rank_fields(value.get("rank_fields"))
-    documents = [_document(item, index) for index, item in enumerate(given)]
+    documents = [_document(item, index, fields) for index, item in enumerate(given)]
     page = SearchPage(
         [_identity(document, index) for index, document in enumerate(documents)],
         query=query,
@@ -127,9 +129,9 @@ def _check_model(model: object, bundle_id: str) -> None:
     )
 
 
-def _document(item: object, index: int) -> dict[str, Any]:
+def _document(item: object, index: int, fields: Sequence[str]) -> dict[str, Any]:
     if isinstance(item, str):
-        return {"text": item}
+        return {"id" if list(fields) == _IDS else "text": item}
     if isinstance(item, dict):
         return item
     raise PageError(f"documents[{index}]: got {_kind(item)}, want a text or an object")
@@ -146,6 +148,8 @@ def _identity(document: dict[str, Any], index: int) -> str:
 
 
 def _text(document: dict[str, Any], index: int, fields: Sequence[str]) -> str:
+    if list(fields) == _IDS:
+        return ""
     values = [document[field] for field in fields if field in document]
     if not values and "id" not in document:
         raise PageError(

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from rerank_server.bundle_store import Bundles, Candidate
-from rerank_server.contract.errors import PageError
+from rerank_server.bundle_store import Bundles, Challenger
+from rerank_server.contract.errors import PageError, nearest
 from rerank_server.contract.page import Floats
+from rerank_server.contract.schema import Schema
 from rerank_server.page import DegradedReason, RankedPage, SearchPage, ShopperHistory
 from rerank_server.pb import admin_pb2
 from rerank_server.pb import rerank_pb2 as pb
 from rerank_server.policy_trace import PolicyTrace
+from rerank_server.product_records import ProductError
+from rerank_server.product_store import ProductStore
+from rerank_server.store_memory import resident_memory
 
 _KINDS: dict[int, str] = {
     pb.EVENT_KIND_IMPRESSION: "impression",
@@ -93,24 +98,44 @@ def response_to_pb(
     return response
 
 
-def bundles_to_pb(bundles: Bundles[Any]) -> admin_pb2.HeldBundles:
-    """Return which bundles are held."""
-    previous, trial = bundles.previous, bundles.candidate
-    return admin_pb2.HeldBundles(
-        current_id=bundles.current.bundle.manifest.bundle_id,
-        previous_id=previous.bundle.manifest.bundle_id if previous else None,
-        candidate_id=trial.bundle_id if trial else None,
+def turned_away_to_pb(
+    request: pb.RerankRequest, bundle_id: str, *, version: str
+) -> pb.RerankResponse:
+    """Return the retrieval order for a request that is not read further: it would be too late.
+
+    Costs a tenth of `page_from_pb` and `response_to_pb`, and checks no rule.
+    """
+    size = len(request.candidate_ids)
+    count = min(request.top_k, size) if request.HasField("top_k") else size
+    return pb.RerankResponse(
+        candidate_ids=request.candidate_ids[:count],
+        retrieval_ranks=range(count),
+        bundle_id=bundle_id,
+        degraded=True,
+        degraded_reason=pb.DEGRADED_REASON_DEADLINE,
+        degraded_detail="deadline: got less than a page takes now, want more",
+        server_version=version,
     )
 
 
-def candidate_to_pb(trial: Candidate[Any]) -> pb.CandidateStatus:
-    """Return what was seen of the bundle on trial."""
-    figures = trial.figures()
+def bundles_to_pb(bundles: Bundles[Any]) -> admin_pb2.HeldBundles:
+    """Return which bundles are held."""
+    previous, tried = bundles.previous, bundles.challenger
+    return admin_pb2.HeldBundles(
+        current_id=bundles.current.bundle.manifest.bundle_id,
+        previous_id=previous.bundle.manifest.bundle_id if previous else None,
+        challenger_id=tried.bundle_id if tried else None,
+    )
+
+
+def challenger_to_pb(tried: Challenger[Any]) -> pb.ChallengerStatus:
+    """Return what was seen of the challenger."""
+    figures = tried.figures()
     agreement, same_first = figures.rank_agreement, figures.same_first_share
-    return pb.CandidateStatus(
-        bundle_id=trial.bundle_id,
-        canary_percent=trial.canary_percent,
-        shadow=trial.shadow,
+    return pb.ChallengerStatus(
+        bundle_id=tried.bundle_id,
+        canary_percent=tried.canary_percent,
+        shadow=tried.shadow,
         canary_pages=figures.canary_pages,
         canary_degraded=figures.canary_degraded,
         shadow_pages=figures.shadow_pages,
@@ -120,9 +145,61 @@ def candidate_to_pb(trial: Candidate[Any]) -> pb.CandidateStatus:
         same_first_share=None if math.isnan(same_first) else same_first,
         current_p50_us=figures.current_us[0],
         current_p99_us=figures.current_us[1],
-        candidate_p50_us=figures.candidate_us[0],
-        candidate_p99_us=figures.candidate_us[1],
+        challenger_p50_us=figures.challenger_us[0],
+        challenger_p99_us=figures.challenger_us[1],
     )
+
+
+def store_to_pb(store: ProductStore) -> pb.StoreStatus:
+    """Return what is to be known of a product store, and of the memory of the process."""
+    memory = resident_memory()
+    status = pb.StoreStatus(
+        vectors="float32",
+        resident_private_bytes=memory.private,
+        resident_file_bytes=memory.file,
+    )
+    if store.manifest is not None:
+        status.vectors = store.manifest.vectors
+        status.largest_score_difference = store.manifest.loss.get("largest_score_difference", 0.0)
+        status.changes_in_files = store.manifest.changes_through
+    if store.overlay is not None:
+        status.changes_in_memory = store.overlay.used
+    return status
+
+
+def products_from_pb(
+    request: admin_pb2.UpsertProductsRequest, schema: Schema
+) -> list[dict[str, Any]]:
+    """Return products as lines of a catalogue hold them; what is absent becomes null.
+
+    Raises:
+        ProductError: When an attribute or column is not of the schema.
+    """
+    columns = [column.name for column in schema.product_columns]
+    records = []
+    for index, product in enumerate(request.products):
+        _refuse_unknown(product.attributes, schema.attributes, f"products[{index}].attributes")
+        _refuse_unknown(product.columns, columns, f"products[{index}].columns")
+        records.append(
+            {
+                "id": product.id,
+                "text": product.text,
+                "category": product.category or None,
+                "category_path": list(product.category_path),
+                **{name: product.attributes.get(name) or None for name in schema.attributes},
+                "columns": {name: product.columns.get(name) for name in columns},
+            }
+        )
+    return records
+
+
+def _refuse_unknown(given: Iterable[str], known: Sequence[str], what: str) -> None:
+    for name in given:
+        if name not in known:
+            raise ProductError(
+                f"{what}: got {name!r}, want some of {', '.join(known) or 'none'}"
+                f"{nearest(name, known)}"
+            )
 
 
 def _policy_trace_to_pb(trace: PolicyTrace) -> pb.PolicyTrace:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rerank_server.access_log import AccessLog
+from rerank_server.live_products import LiveProducts
 from rerank_server.metrics import Metrics
 from rerank_server.observer import Observer
 from rerank_server.probes import Probes
@@ -30,6 +31,7 @@ class Doors:
         spans: Where spans go; None exports none.
         probes: Told when the server has started, takes calls, and turns.
         admin: Whether the admin service answers.
+        changes: Takes changes of products; None takes none.
         http_port: Where HTTP is answered too, 0 for a free port; None answers none.
     """
 
@@ -41,6 +43,7 @@ class Doors:
     spans: SpanExport | None = None
     probes: Probes = field(default_factory=Probes)
     admin: bool = False
+    changes: LiveProducts | None = None
     http_port: int | None = None
 
     def observer(self) -> Observer:

@@ -15,7 +15,7 @@ import grpc
 from google.protobuf import json_format
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from rerank_server.cohere_form import (
@@ -25,6 +25,7 @@ from rerank_server.cohere_form import (
 )
 from rerank_server.contract.errors import PageError, RerankError
 from rerank_server.convert import page_from_pb
+from rerank_server.http_docs import SECURITY_POLICY, docs_page
 from rerank_server.http_openapi import openapi_page
 from rerank_server.interceptors import INTERNAL_DETAIL, status_of
 from rerank_server.observer import Call, Observer
@@ -92,6 +93,7 @@ class HttpApi:
                 Route("/v1/rerank", self._cohere, methods=["POST"]),
                 Route("/v2/rerank", self._cohere, methods=["POST"]),
                 Route("/openapi.json", _openapi, methods=["GET"]),
+                Route("/docs", _docs, methods=["GET"]),
             ]
         )
 
@@ -259,3 +261,7 @@ def _error(error: RerankError, *, with_code: bool) -> JSONResponse:
 
 async def _openapi(request: Request) -> Response:  # noqa: ARG001 - Starlette passes it
     return Response(json.dumps(openapi_page()), media_type="application/json")
+
+
+async def _docs(request: Request) -> Response:  # noqa: ARG001 - Starlette passes it
+    return HTMLResponse(docs_page(), headers={"Content-Security-Policy": SECURITY_POLICY})

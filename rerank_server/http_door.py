@@ -55,8 +55,13 @@ class HttpDoor:
         self._socket: socket.socket | None = None
         self._serving: asyncio.Task[None] | None = None
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listen and return the port; 0 takes a free one.
+
+        Args:
+            host: Address.
+            port: Port.
+            reuse_port: Whether other processes listen there as well.
 
         Raises:
             HttpAddressError: When the port is taken or the address is not of this machine.
@@ -64,7 +69,9 @@ class HttpDoor:
         name = host.strip("[]")
         family = socket.AF_INET6 if ":" in name else socket.AF_INET
         try:
-            self._socket = socket.create_server((name, port), family=family, backlog=512)
+            self._socket = socket.create_server(
+                (name, port), family=family, backlog=512, reuse_port=reuse_port
+            )
         except OSError as error:
             raise HttpAddressError(
                 f"http, {host}:{port}: got {error.strerror or error}, want a free address of this"

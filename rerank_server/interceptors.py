@@ -17,6 +17,9 @@ from rerank_server.contract.errors import PageError, RerankError
 from rerank_server.health_guard import HealthGuard
 from rerank_server.metrics import Metrics
 from rerank_server.observer import Observer
+from rerank_server.product_changes import ChangeLogError, NoChangesError
+from rerank_server.product_overlay import StoreFullError
+from rerank_server.product_records import ProductError
 from rerank_server.tokens import (
     Caller,
     ForbiddenError,
@@ -32,6 +35,10 @@ STATUS_OF_ERROR: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (ForbiddenError, grpc.StatusCode.PERMISSION_DENIED),
     (RateLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (BundleChangeError, grpc.StatusCode.FAILED_PRECONDITION),
+    (ProductError, grpc.StatusCode.INVALID_ARGUMENT),
+    (StoreFullError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (ChangeLogError, grpc.StatusCode.UNAVAILABLE),
+    (NoChangesError, grpc.StatusCode.FAILED_PRECONDITION),
     (RerankError, grpc.StatusCode.INTERNAL),
 )
 _ADMIN_METHODS = "/rerank.v1.AdminService/"
@@ -46,6 +53,7 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]]"
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Behaviour: TypeAlias = "Callable[[Message, _Context], Awaitable[Message]]"
+_Deserializer: TypeAlias = Callable[[bytes], Any] | None
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -57,32 +65,27 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler | None:
         """Wrap the behaviour of unary calls; streams pass untouched."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        behaviour = cast("_Behaviour", handler.unary_unary)
         method = handler_call_details.method
 
-        async def answer(request: Message, context: _Context) -> Message:
-            if request is _UNREADABLE:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, _UNREADABLE_DETAIL)
-            try:
-                return await behaviour(request, context)
-            except RerankError as error:
-                code = status_of(error)
-                if code is grpc.StatusCode.INTERNAL:
+        def wrap(behaviour: _Behaviour) -> _Behaviour:
+            async def answer(request: Message, context: _Context) -> Message:
+                if request is _UNREADABLE:
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, _UNREADABLE_DETAIL)
+                try:
+                    return await behaviour(request, context)
+                except RerankError as error:
+                    if status_of(error) is grpc.StatusCode.INTERNAL:
+                        return await _abort_internal(context, method)
+                    return await _abort(context, error)
+                except grpc.aio.AbortError:
+                    raise
+                except Exception:  # noqa: BLE001 - the client gets a status, the log the rest
                     return await _abort_internal(context, method)
-                return await _abort(context, error)
-            except grpc.aio.AbortError:
-                raise
-            except Exception:  # noqa: BLE001 - the client gets a status, the log the rest
-                return await _abort_internal(context, method)
 
-        return grpc.unary_unary_rpc_method_handler(
-            answer,
-            request_deserializer=_careful(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
-        )
+            return answer
+
+        handler = await continuation(handler_call_details)
+        return _wrap_unary(handler, wrap, deserializer=_careful)
 
 
 class ObservingInterceptor(grpc.aio.ServerInterceptor):
@@ -98,28 +101,27 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler | None:
         """Wrap the behaviour of unary calls; streams pass untouched."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        behaviour = cast("_Behaviour", handler.unary_unary)
         method = handler_call_details.method
         traceparent = _header(handler_call_details, tracing.HEADER)
 
-        async def answer(request: Message, context: _Context) -> Message:
-            with self._observer.watch(method, traceparent) as call:
-                call.request = request
-                try:
-                    call.response = await behaviour(request, context)
-                    return cast("Message", call.response)
-                except asyncio.CancelledError:  # the client went away
-                    call.code = "CANCELLED"
-                    raise
-                finally:
-                    if call.code == "OK":
-                        # 0, not a StatusCode, until one is set
-                        call.code = getattr(context.code(), "name", "OK")
+        def wrap(behaviour: _Behaviour) -> _Behaviour:
+            async def answer(request: Message, context: _Context) -> Message:
+                with self._observer.watch(method, traceparent) as call:
+                    call.request = request
+                    try:
+                        call.response = await behaviour(request, context)
+                        return cast("Message", call.response)
+                    except asyncio.CancelledError:  # the client went away
+                        call.code = "CANCELLED"
+                        raise
+                    finally:
+                        if call.code == "OK":
+                            # 0, not a StatusCode, until one is set
+                            call.code = getattr(context.code(), "name", "OK")
 
-        return _replace_behaviour(handler, answer)
+            return answer
+
+        return _wrap_unary(await continuation(handler_call_details), wrap)
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
@@ -149,21 +151,21 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
             self._count(error)
             return _refusal(error)
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
         if caller is None or caller.candidates is None:
             return handler
-        behaviour = cast("_Behaviour", handler.unary_unary)
 
-        async def answer(request: Message, context: _Context) -> Message:
-            try:
-                caller.admit_candidates(len(getattr(request, "candidate_ids", ())))
-            except RerankError as error:
-                self._count(error)
-                raise
-            return await behaviour(request, context)
+        def wrap(behaviour: _Behaviour) -> _Behaviour:
+            async def answer(request: Message, context: _Context) -> Message:
+                try:
+                    caller.admit_candidates(len(getattr(request, "candidate_ids", ())))
+                except RerankError as error:
+                    self._count(error)
+                    raise
+                return await behaviour(request, context)
 
-        return _replace_behaviour(handler, answer)
+            return answer
+
+        return _wrap_unary(handler, wrap)
 
     def _admit(self, details: grpc.HandlerCallDetails) -> Caller | None:
         admin = details.method.startswith(_ADMIN_METHODS)
@@ -190,7 +192,7 @@ def status_of(error: RerankError) -> grpc.StatusCode:
     return next(code for kind, code in STATUS_OF_ERROR if isinstance(error, kind))
 
 
-def _careful(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+def _careful(deserialize: _Deserializer) -> _Deserializer:
     """Return `deserialize` with `_UNREADABLE` for what it cannot read; gRPC would tell callers."""
     if deserialize is None:
         return None
@@ -233,9 +235,19 @@ async def _abort_internal(context: _Context, method: str) -> NoReturn:
     await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_DETAIL)
 
 
-def _replace_behaviour(handler: _Handler, behaviour: _Behaviour) -> _Handler:
+def _wrap_unary(
+    handler: _Handler | None,
+    wrap: Callable[[_Behaviour], _Behaviour],
+    deserializer: Callable[[_Deserializer], _Deserializer] = lambda read: read,
+) -> _Handler | None:
+    """Return the handler of a unary call with its behaviour wrapped.
+
+    Streams pass untouched, and so does None: a method that nobody answers.
+    """
+    if handler is None or handler.unary_unary is None:
+        return handler
     return grpc.unary_unary_rpc_method_handler(
-        behaviour,
-        request_deserializer=handler.request_deserializer,
+        wrap(cast("_Behaviour", handler.unary_unary)),
+        request_deserializer=deserializer(handler.request_deserializer),
         response_serializer=handler.response_serializer,
     )

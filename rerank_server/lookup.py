@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from rerank_server.contract.errors import PageError, nearest
@@ -11,10 +9,12 @@ from rerank_server.contract.page import Floats, History, Page, empty_history
 from rerank_server.contract.schema import Schema
 from rerank_server.page import SearchPage, ShopperHistory
 from rerank_server.product_store import ProductStore
+from rerank_server.wall_clock import WallClock
 
 # An event may be this much ahead of our clock when the page comes without a time.
 CLOCK_SKEW_S = 300
 _DEFAULT_KIND = "purchase"
+_CLOCK = WallClock()
 
 
 def locate_page(page: SearchPage, schema: Schema, products: ProductStore) -> Page:
@@ -55,7 +55,7 @@ def _page_time(page: SearchPage) -> int:
         shown = page.time
         want = f"at most the page's time {shown}"
     else:
-        now = int(time.time())
+        now = int(_CLOCK.now())
         shown = newest if now < newest <= now + CLOCK_SKEW_S else now
         want = f"at most {CLOCK_SKEW_S} s after the server's time {now}"
     if newest > shown:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 
 class OneLineFormatter(logging.Formatter):
     """Writes time, level, logger, message, the record's `fields`, and an error on one line."""
+
+    def __init__(self, always: Mapping[str, object] | None = None) -> None:
+        """Put `always` into every line."""
+        super().__init__()
+        self._always = always or {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without a line break whatever the message holds."""
@@ -18,6 +24,7 @@ class OneLineFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._always,
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
@@ -25,10 +32,15 @@ class OneLineFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=True, default=str)
 
 
-def configure_logging(level: str) -> None:
-    """Send the log to standard error, one line per record; other programs' debug lines not."""
+def configure_logging(level: str, always: Mapping[str, object] | None = None) -> None:
+    """Send the log to standard error, one line per record; other programs' debug lines not.
+
+    Args:
+        level: Of our own lines.
+        always: Fields of every line.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLineFormatter())
+    handler.setFormatter(OneLineFormatter(always))
     wanted = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=max(wanted, logging.INFO), handlers=[handler], force=True)
     logging.getLogger("rerank_server").setLevel(wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TypeAlias, cast
 
 import onnxruntime as ort
 
@@ -19,6 +19,8 @@ from rerank_server.contract.graph_inputs import (
 )
 from rerank_server.contract.page import Floats
 
+# As onnxruntime takes them: names, or names with options.
+Providers: TypeAlias = list[str | tuple[str, dict[str, str]]]
 _NAMES = {
     "product.onnx": (PRODUCT_INPUTS, VECTOR_OUTPUTS),
     "query.onnx": (QUERY_INPUTS, VECTOR_OUTPUTS),
@@ -37,6 +39,7 @@ class OnnxGraph:
         outputs: tuple[str, ...],
         *,
         threads: int,
+        providers: Providers | None = None,
     ) -> None:
         """Load a serialised graph.
 
@@ -46,20 +49,12 @@ class OnnxGraph:
             inputs: Names it may read; an exporter leaves out those that change nothing.
             outputs: Names it must give.
             threads: Threads of one call.
+            providers: What may run it, best first; None takes a GPU where there is one.
 
         Raises:
             BundleError: When it cannot be loaded, or reads or gives other names.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only; they reach us as exceptions
-        # Threads that spin between calls starve the event loop on a small machine.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = ort.InferenceSession(data, options, providers=_providers())
-        except Exception as error:  # onnxruntime's errors share no base class
-            raise BundleError(f"{name}: got {error}, want a graph onnxruntime can load") from error
+        self._session = open_session(data, name, threads=threads, providers=providers)
         self._inputs = tuple(item.name for item in self._session.get_inputs())
         given = {item.name for item in self._session.get_outputs()}
         if unknown := set(self._inputs) - set(inputs):
@@ -79,6 +74,26 @@ class OnnxGraph:
     def provider(self) -> str:
         """The execution provider that runs it."""
         return cast("str", self._session.get_providers()[0])
+
+
+def open_session(
+    data: bytes, name: str, *, threads: int, providers: Providers | None = None
+) -> ort.InferenceSession:
+    """Load a serialised graph into onnxruntime; arguments as in `OnnxGraph`.
+
+    Raises:
+        BundleError: When it cannot be loaded.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only; they reach us as exceptions
+    # Threads that spin between calls starve the event loop on a small machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(data, options, providers=providers or _providers())
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise BundleError(f"{name}: got {error}, want a graph onnxruntime can load") from error
 
 
 def open_graph(bundle: Bundle, name: str, *, threads: int) -> OnnxGraph:
@@ -122,7 +137,7 @@ def check_golden(bundle: Bundle, graphs: Graphs) -> float:
     return difference
 
 
-def _providers() -> list[str]:
+def _providers() -> Providers:
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     available = ort.get_available_providers()
     return [provider for provider in wanted if provider in available]

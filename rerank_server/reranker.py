@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -17,6 +19,8 @@ from rerank_server.contract.graph_inputs import Graph, ScorerPage
 from rerank_server.contract.page import Floats, Page
 from rerank_server.contract.schema import Normaliser
 from rerank_server.cores import available_cores
+from rerank_server.device_products import DeviceProducts
+from rerank_server.device_scorer import open_device
 from rerank_server.explanation import without_each_group
 from rerank_server.lookup import check_objectives, locate_page, surface_index
 from rerank_server.onnx_graph import check_golden, open_graph
@@ -57,13 +61,19 @@ class Reranker:
         self.policy: Policy | None = None  # replaced as a whole, between two pages
         self._queries = QueryVectors(query_graph, bundle.text_encoder)
         self._texts = TextProducts(bundle, threads=scorer.threads)
+        self._held: DeviceProducts | None = None  # vectors in a device's memory
         self._per_thread = threading.local()  # an encoder holds scratch memory
         self._normalise = Normaliser(bundle.schema)
         self._category_rows = {name: row for row, name in enumerate(bundle.schema.categories)}
 
     @classmethod
     def open(
-        cls, bundle_path: Path | str, products_path: Path | str, *, threads: int | None = None
+        cls,
+        bundle_path: Path | str,
+        products_path: Path | str,
+        *,
+        threads: int | None = None,
+        device: str = "auto",
     ) -> Reranker:
         """Read and verify a bundle, open its product store, and warm up on the golden pages.
 
@@ -71,8 +81,10 @@ class Reranker:
             bundle_path: The bundle's folder.
             products_path: The product store's folder, built with the same bundle.
             threads: Threads of one scorer call; None means the cores there are.
+            device: What scores, one of `device_scorer.DEVICES`.
 
         Raises:
+            DeviceError: When the device is not there.
             BundleError: When the bundle is broken or out of tolerance.
             ProductStoreError: When the store is broken or of another bundle.
         """
@@ -82,10 +94,36 @@ class Reranker:
         query = open_graph(bundle, "query.onnx", threads=count)
         scorer = open_graph(bundle, "scorer.onnx", threads=count)
         product = open_graph(bundle, "product.onnx", threads=count)
-        check_golden(bundle, Graphs(product=product, query=query, scorer=scorer))
-        return cls(
-            bundle, products, query, OnnxScorer(scorer, provider=scorer.provider, threads=count)
-        )
+        graphs = Graphs(product=product, query=query, scorer=scorer)
+        check_golden(bundle, graphs)
+        bound = open_device(bundle, graphs, products, device, threads=count)
+        if bound is None:
+            plain = OnnxScorer(scorer, provider=scorer.provider, threads=count)
+            return cls(bundle, products, query, plain)
+        reranker = cls(bundle, products, query, bound)
+        reranker._held = DeviceProducts(products.vectors, products.overlay, bound.device)
+        return reranker
+
+    @property
+    def product_graph(self) -> Graph:
+        """The graph that encodes products, opened when it is first asked for."""
+        return self._texts.graph()
+
+    def with_products(self, products: ProductStore) -> Reranker:
+        """Return a reranker with the same bundle, scorer and policy, and another store of it."""
+        other = copy(self)
+        other._per_thread = threading.local()
+        other.take_products(products)
+        return other
+
+    def take_products(self, products: ProductStore) -> None:
+        """Rerank with another store of the same bundle from now on; not while pages are under way.
+
+        Where vectors are held on a device, those of the store go there.
+        """
+        self.products = products
+        if self._held is not None:
+            self._held = DeviceProducts(products.vectors, products.overlay, self._held.device)
 
     def rerank(self, page: SearchPage) -> RankedPage:
         """Return the page in the order of its scores; ties keep retrieval order.
@@ -139,6 +177,11 @@ class Reranker:
             timings=timings,
         )
 
+    @property
+    def hides_nothing(self) -> bool:
+        """Whether no rule of the policy leaves candidates out."""
+        return self.policy is None or not self.policy.rules.hides
+
     def compile_policy(self, rules: PolicyRules) -> Policy:
         """Return the policy that `rules` are for this bundle, to become `policy`.
 
@@ -162,6 +205,7 @@ class Reranker:
         encoded = self._encode(page, located)
         scorer_page = self._gather(located, encoded, query_vector)
         if page.texts:
+            scorer_page = replace(scorer_page, held_in=None)
             self._read_texts(page, encoded, scorer_page.candidate_vectors)
         clock.lap("encode_us")
         weights = self._weights(page, located)
@@ -212,7 +256,8 @@ class Reranker:
     def _encode(self, page: SearchPage, located: Page) -> EncodedPage:
         encoder = getattr(self._per_thread, "encoder", None)
         if encoder is None:
-            encoder = FeatureEncoder(self.bundle.schema, self.products.size + 1)
+            rows = self.products.table.unknown_row + 1
+            encoder = FeatureEncoder(self.bundle.schema, rows)
             self._per_thread.encoder = encoder
         encoded: EncodedPage = encoder.encode(located, self.products.table)
         category = self._category_rows.get(page.category or "", 0)
@@ -222,7 +267,10 @@ class Reranker:
         return encoded
 
     def _gather(self, located: Page, encoded: EncodedPage, query_vector: Floats) -> ScorerPage:
-        vectors = self.products.vectors
+        vectors, held = self.products.vectors, self._held
+        rows = sequence_rows = None
+        if held is not None:
+            rows, sequence_rows = held.rows(encoded.rows), held.rows(encoded.sequence_rows)
         return ScorerPage(
             query_vector=query_vector,
             surface=located.surface,
@@ -231,6 +279,9 @@ class Reranker:
             dense=self._normalise(encoded.dense),
             sequence_vectors=vectors[encoded.sequence_rows],
             sequence_features=encoded.sequence_features,
+            held_in=None if rows is None or sequence_rows is None else held,
+            candidate_rows=rows,
+            sequence_rows=sequence_rows,
         )
 
     def _read_texts(self, page: SearchPage, encoded: EncodedPage, vectors: Floats) -> None:
@@ -247,7 +298,8 @@ class Reranker:
 
     def _explain(self, page: ScorerPage, scores: Floats, weights: Floats) -> dict[str, Floats]:
         unknown_vector = self.products.vectors[-1]
-        pages = without_each_group(page, self.bundle.schema, unknown_vector)
+        sent = replace(page, held_in=None)  # some of the vectors are not the store's
+        pages = without_each_group(sent, self.bundle.schema, unknown_vector)
         probabilities = self.scorer.score(list(pages.values()))
         return {
             group: scores - combine_objectives(without, weights)

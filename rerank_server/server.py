@@ -19,6 +19,7 @@ from grpc_health.v1 import (  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from rerank_server.admission import Admission
+from rerank_server.brake import Brake, BrakeInterceptor
 from rerank_server.bundle_store import BundleStore
 from rerank_server.contract.errors import RerankError
 from rerank_server.doors import Doors
@@ -33,6 +34,7 @@ from rerank_server.pb import rerank_pb2 as pb
 from rerank_server.pb.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from rerank_server.pb.rerank_pb2_grpc import add_RerankServiceServicer_to_server
 from rerank_server.probes import BEAT_EVERY_S, Probes
+from rerank_server.processes.part import Part
 from rerank_server.reranker import Reranker
 from rerank_server.service import AdminService, RerankService
 from rerank_server.serving_limits import ServingLimits
@@ -73,6 +75,7 @@ class RerankServer:
         max_message_bytes: int,
         doors: Doors | None = None,
         limits: ServingLimits | None = None,
+        part: Part | None = None,
     ) -> None:
         """Prepare to serve; nothing listens yet. Needs a running event loop.
 
@@ -83,19 +86,22 @@ class RerankServer:
             max_message_bytes: Largest message accepted and sent.
             doors: What stands around the service; None leaves all of it off.
             limits: What may wait or be open; None means the defaults.
+            part: This process as one of several behind the port; None when it is the only one.
         """
-        limits = limits or ServingLimits()
+        limits = self._limits = limits or ServingLimits()
         self.doors = doors or Doors()
         self.observer = self.doors.observer()
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="rerank")
+        self._admission = Admission(limits.admission(workers), asyncio.get_running_loop().time)
+        self._brake = Brake()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=self._interceptors(),
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
-                # otherwise a second server takes the same port and half of the calls
-                ("grpc.so_reuseport", 0),
+                # unless wanted, a second server takes the same port and half of the calls
+                ("grpc.so_reuseport", int(part is not None)),
                 *limits.channel_options(),
             ),
             maximum_concurrent_rpcs=limits.calls,
@@ -106,20 +112,23 @@ class RerankServer:
         self.service = RerankService(
             self._bundles,
             self._workers,
-            Admission(limits.admission(workers), asyncio.get_running_loop().time),
+            self._admission,
             timeout=timeout,
+            page_done=self._brake.page_done,
         )
         add_RerankServiceServicer_to_server(self.service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         services = [SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME]
         if self.doors.admin:
-            add_AdminServiceServicer_to_server(AdminService(self._bundles), self._server)
+            admin = AdminService(self._bundles, self.doors.changes, part)
+            add_AdminServiceServicer_to_server(admin, self._server)
             services.append(ADMIN_SERVICE_NAME)
         reflection.enable_server_reflection(services, self._server)
         if self.doors.metrics is not None:
             self._count_what_is_served(self.doors.metrics)
         self._max_message_bytes = max_message_bytes
         self._http: HttpDoor | None = None
+        self._reuse_port = part is not None
         self._stopped = False
 
     async def start(self, host: str, port: int) -> int:
@@ -171,7 +180,7 @@ class RerankServer:
             max_body_bytes=self._max_message_bytes,
         )
         self._http = HttpDoor(api.app(), self.doors.tls)
-        return await self._http.start(host, port)
+        return await self._http.start(host, port, reuse_port=self._reuse_port)
 
     async def stop(self, grace: timedelta) -> None:
         """Tell health checks, refuse new calls, let calls in flight finish within `grace`."""
@@ -208,6 +217,7 @@ class RerankServer:
     def _interceptors(self) -> list[grpc.aio.ServerInterceptor]:
         """Return what stands around each call, outermost first."""
         chain: list[grpc.aio.ServerInterceptor] = [
+            BrakeInterceptor(self._brake, self._admission, self._limits.unread_calls),
             ObservingInterceptor(self.observer),
             ErrorInterceptor(),
         ]
@@ -216,7 +226,7 @@ class RerankServer:
         return chain
 
 
-async def serve(
+async def serve(  # noqa: PLR0913 - the settings, one by one
     bundles: BundleStore[Reranker],
     *,
     host: str,
@@ -226,8 +236,12 @@ async def serve(
     stop_grace: timedelta,
     max_message_bytes: int,
     doors: Doors | None = None,
+    limits: ServingLimits | None = None,
+    part: Part | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully; arguments as in `Settings`.
+
+    As a `part` of several processes it stops when their supervisor is gone, too.
 
     Raises:
         AddressError: When the server cannot listen.
@@ -244,7 +258,12 @@ async def serve(
         timeout=timeout,
         max_message_bytes=max_message_bytes,
         doors=doors,
+        limits=limits,
+        part=part,
     )
+    if part is not None:
+        metrics = server.doors.metrics
+        await part.join(None if metrics is None else metrics.registry(), stopping)
     bound = await server.start(host, port)
     reranker = bundles.bundles.current
     fields = {
@@ -258,7 +277,9 @@ async def serve(
     if server.doors.http_port is not None:
         http_bound = await server.start_http(host, server.doors.http_port)
         fields["http_address"] = f"{host}:{http_bound}"
-    _LOG.info("serving", extra={"fields": fields})
+    if part is not None:
+        await part.report(fields)
+    _LOG.info("serving" if part is None else "process serving", extra={"fields": fields})
     beating = asyncio.create_task(_beat(server.doors.probes))
     await stopping.wait()
     _LOG.info("stopping")

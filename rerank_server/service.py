@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from time import monotonic, perf_counter_ns
 from typing import Any, TypeAlias
 
@@ -18,11 +18,16 @@ from rerank_server.bundle_store import Bundles, BundleStore
 from rerank_server.contract.errors import RerankError
 from rerank_server.convert import (
     bundles_to_pb,
-    candidate_to_pb,
+    challenger_to_pb,
     page_from_pb,
+    products_from_pb,
     response_to_pb,
+    store_to_pb,
+    turned_away_to_pb,
 )
+from rerank_server.live_products import LiveProducts
 from rerank_server.page import (
+    MAX_CANDIDATES,
     DegradedReason,
     RankedPage,
     SearchPage,
@@ -32,6 +37,8 @@ from rerank_server.pb import admin_pb2
 from rerank_server.pb import rerank_pb2 as pb
 from rerank_server.pb.admin_pb2_grpc import AdminServiceServicer
 from rerank_server.pb.rerank_pb2_grpc import RerankServiceServicer
+from rerank_server.processes.steps import BundleSteps, OwnSteps, Step
+from rerank_server.product_changes import NoChangesError
 from rerank_server.reranker import Reranker
 from rerank_server.tokens import CALLER
 from rerank_server.version import server_version
@@ -56,6 +63,7 @@ class RerankService(RerankServiceServicer):
         admission: Admission,
         *,
         timeout: timedelta,
+        page_done: Callable[[], None] | None = None,
     ) -> None:
         """Serve what `bundles` holds.
 
@@ -64,11 +72,13 @@ class RerankService(RerankServiceServicer):
             workers: Where pages are reranked.
             admission: Says which page is next; its clock is the event loop's.
             timeout: Longest time for one page, where the client's deadline is not shorter.
+            page_done: Called from the worker's thread when it is done with a page.
         """
         self._bundles = bundles
         self._workers = workers
         self._admission = admission
         self._timeout_s = timeout.total_seconds()
+        self._page_done = page_done
         self._started = monotonic()
         self._version = server_version()
 
@@ -77,6 +87,13 @@ class RerankService(RerankServiceServicer):
     ) -> pb.RerankResponse:
         """Rerank one page."""
         arrived = perf_counter_ns()
+        size = len(request.candidate_ids)
+        if self._admission.is_hopeless(size, context.time_remaining()):
+            reranker = self._bundles.bundles.current
+            if reranker.hides_nothing and 1 <= size <= MAX_CANDIDATES:
+                return turned_away_to_pb(
+                    request, reranker.bundle.manifest.bundle_id, version=self._version
+                )
         return await self.answer(page_from_pb(request), context, arrived)
 
     async def answer(self, page: SearchPage, context: _Context, arrived: int) -> pb.RerankResponse:
@@ -84,8 +101,8 @@ class RerankService(RerankServiceServicer):
         bundles = self._bundles.bundles
         reranker = bundles.choose(page.shopper_id)
         ranked, queue_us = await self._rerank_in_time(page, reranker, context, arrived)
-        if bundles.candidate is not None:
-            self._watch_candidate(bundles, reranker, page, ranked)
+        if bundles.challenger is not None:
+            self._watch_challenger(bundles, reranker, page, ranked)
         total_us = (perf_counter_ns() - arrived) // 1_000
         return response_to_pb(ranked, queue_us=queue_us, total_us=total_us, version=self._version)
 
@@ -105,7 +122,7 @@ class RerankService(RerankServiceServicer):
             bundle_created=manifest.created,
             server_version=self._version,
             provider=provider,
-            device="cuda" if provider == "CUDAExecutionProvider" else "cpu",
+            device="cpu" if provider == "CPUExecutionProvider" else "cuda",
             scorer_threads=reranker.scorer.threads,
             products=reranker.products.size,
             as_of_day=reranker.products.table.as_of_day,
@@ -117,7 +134,8 @@ class RerankService(RerankServiceServicer):
             event_kinds=schema.event_kinds,
             figures=manifest.figures,
             policy_version=reranker.policy.version if reranker.policy else "",
-            candidate=candidate_to_pb(bundles.candidate) if bundles.candidate else None,
+            store=store_to_pb(reranker.products),
+            challenger=challenger_to_pb(bundles.challenger) if bundles.challenger else None,
         )
 
     async def _rerank_in_time(
@@ -156,6 +174,8 @@ class RerankService(RerankServiceServicer):
         began = loop.time()
 
         def leave(future: Future[RankedPage]) -> None:
+            if self._page_done is not None:
+                self._page_done()
             # the time of an explained page says nothing about the others'
             plain = not (future.cancelled() or work.page.explain)
             took_s = loop.time() - began if plain else None
@@ -168,31 +188,72 @@ class RerankService(RerankServiceServicer):
         future.add_done_callback(leave)
         return future
 
-    def _watch_candidate(
+    def _watch_challenger(
         self, bundles: Bundles[Reranker], reranker: Reranker, page: SearchPage, ranked: RankedPage
     ) -> None:
-        trial = bundles.candidate
-        if trial is not None and reranker is trial.served:
-            trial.report.count_canary(ranked)
+        tried = bundles.challenger
+        if tried is not None and reranker is tried.served:
+            tried.report.count_canary(ranked)
         else:
             self._bundles.shadow(page, ranked, bundles)
 
 
 class AdminService(AdminServiceServicer):
-    """Changes the bundles of a running server."""
+    """Changes the bundles and the products of a running server."""
 
-    def __init__(self, bundles: BundleStore[Reranker]) -> None:
-        """Change what `bundles` holds."""
+    def __init__(
+        self,
+        bundles: BundleStore[Reranker],
+        changes: LiveProducts | None = None,
+        steps: BundleSteps | None = None,
+    ) -> None:
+        """Change bundles by `steps`, and products where `changes` takes them.
+
+        Args:
+            bundles: What this process holds.
+            changes: None takes no changes of products.
+            steps: None changes this process alone.
+        """
         self._bundles = bundles
+        self._changes = changes
+        self._steps = steps or OwnSteps(bundles)
+
+    async def UpsertProducts(  # noqa: N802 - gRPC's name
+        self,
+        request: admin_pb2.UpsertProductsRequest,
+        context: _Context,  # noqa: ARG002 - gRPC passes it
+    ) -> admin_pb2.UpsertProductsResponse:
+        """Put products into the store."""
+        live, bundle = self._live_products(), self._bundles.bundles.current.bundle
+        records = products_from_pb(request, bundle.schema)
+        change = await asyncio.to_thread(live.upsert, records, bundle)
+        products = self._bundles.bundles.current.products.size
+        return admin_pb2.UpsertProductsResponse(change=change, products=products)
+
+    async def DeleteProducts(  # noqa: N802 - gRPC's name
+        self,
+        request: admin_pb2.DeleteProductsRequest,
+        context: _Context,  # noqa: ARG002 - gRPC passes it
+    ) -> admin_pb2.DeleteProductsResponse:
+        """Take products out of the store."""
+        live = self._live_products()
+        change = await asyncio.to_thread(live.delete, list(request.product_ids))
+        products = self._bundles.bundles.current.products.size
+        return admin_pb2.DeleteProductsResponse(change=change, products=products)
+
+    def _live_products(self) -> LiveProducts:
+        if self._changes is None:
+            raise NoChangesError("changes: got a server that takes none, want one with --changes")
+        return self._changes
 
     async def LoadBundle(  # noqa: N802 - gRPC's name
         self,
         request: admin_pb2.LoadBundleRequest,
         context: _Context,  # noqa: ARG002 - gRPC passes it
     ) -> admin_pb2.LoadBundleResponse:
-        """Put a bundle on trial."""
-        folders = Path(request.bundle_path), Path(request.products_path)
-        bundles = await asyncio.to_thread(self._bundles.load, *folders)
+        """Load a challenger."""
+        folders = {"bundle_path": request.bundle_path, "products_path": request.products_path}
+        bundles = await self._steps.take(Step("load", folders))
         return admin_pb2.LoadBundleResponse(bundles=bundles_to_pb(bundles))
 
     async def DivertPages(  # noqa: N802 - gRPC's name
@@ -200,8 +261,9 @@ class AdminService(AdminServiceServicer):
         request: admin_pb2.DivertPagesRequest,
         context: _Context,  # noqa: ARG002 - gRPC passes it
     ) -> admin_pb2.DivertPagesResponse:
-        """Give the bundle on trial pages."""
-        bundles = self._bundles.divert(canary_percent=request.canary_percent, shadow=request.shadow)
+        """Give the challenger pages."""
+        given = {"canary_percent": request.canary_percent, "shadow": request.shadow}
+        bundles = await self._steps.take(Step("divert", given))
         return admin_pb2.DivertPagesResponse(bundles=bundles_to_pb(bundles))
 
     async def PromoteBundle(  # noqa: N802 - gRPC's name
@@ -209,8 +271,9 @@ class AdminService(AdminServiceServicer):
         request: admin_pb2.PromoteBundleRequest,  # noqa: ARG002 - it has no fields
         context: _Context,  # noqa: ARG002 - gRPC passes it
     ) -> admin_pb2.PromoteBundleResponse:
-        """Let the bundle on trial answer every page."""
-        return admin_pb2.PromoteBundleResponse(bundles=bundles_to_pb(self._bundles.promote()))
+        """Let the challenger answer every page."""
+        bundles = await self._steps.take(Step("promote", {}))
+        return admin_pb2.PromoteBundleResponse(bundles=bundles_to_pb(bundles))
 
     async def RollBackBundle(  # noqa: N802 - gRPC's name
         self,
@@ -218,7 +281,8 @@ class AdminService(AdminServiceServicer):
         context: _Context,  # noqa: ARG002 - gRPC passes it
     ) -> admin_pb2.RollBackBundleResponse:
         """Undo the last step."""
-        return admin_pb2.RollBackBundleResponse(bundles=bundles_to_pb(self._bundles.roll_back()))
+        bundles = await self._steps.take(Step("roll_back", {}))
+        return admin_pb2.RollBackBundleResponse(bundles=bundles_to_pb(bundles))
 
 
 class _Work:

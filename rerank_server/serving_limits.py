@@ -16,6 +16,8 @@ class ServingLimits:
         queued_candidates: Candidates of the pages that wait for their turn.
         calls: Calls in memory at once, those that wait and are answered included; one more is
             refused.
+        unread_calls: Calls that gRPC holds until the event loop accepts them; one more is ended
+            without Python (see `brake.py`), its caller sees CANCELLED.
         calls_per_connection: Calls at once on one connection; more wait in the client.
         handshake_ms: When a connection that does not speak HTTP/2 is closed.
         ping_every_ms: How often a silent client is asked whether it is there.
@@ -24,6 +26,7 @@ class ServingLimits:
 
     queued_candidates: int = 20_000
     calls: int = 1_024
+    unread_calls: int = 256
     calls_per_connection: int = 256
     handshake_ms: int = 10_000
     ping_every_ms: int = 40_000
@@ -40,6 +43,8 @@ class ServingLimits:
     def channel_options(self) -> tuple[tuple[str, int], ...]:
         """Return gRPC's options."""
         return (
+            ("grpc.server.max_pending_requests", self.unread_calls),
+            ("grpc.server.max_pending_requests_hard_limit", self.unread_calls),
             ("grpc.max_concurrent_streams", self.calls_per_connection),
             ("grpc.keepalive_time_ms", self.ping_every_ms),
             ("grpc.keepalive_timeout_ms", self.ping_answer_ms),

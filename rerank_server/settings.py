@@ -11,6 +11,8 @@ from rerank_server.contract.errors import RerankError, nearest
 from rerank_server.cores import available_cores
 
 PREFIX = "RERANK_"
+# Variables of programs beside the server.
+OTHER_PROGRAMS = "RERANK_GATEWAY_"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -27,11 +29,13 @@ class Settings:
         products: Folder of the product store.
         host: Address to listen on; loopback unless told otherwise.
         port: Port to listen on; 0 takes a free one.
+        processes: Server processes behind the port, each with its share of the cores.
         workers: Pages reranked at the same time; 0 means as many as there are cores.
         scorer_threads: Threads of one scorer call; 0 means as many as there are cores.
         timeout_ms: Longest time for one page, also when the client sets no deadline.
         stop_grace_ms: Time that calls in flight get to finish when the server stops.
         max_message_bytes: Largest message accepted.
+        unread_calls: Calls that may wait before the server looks at them; one more is cut off.
         log_level: debug (every call), info, warning or error.
         insecure_listen: Whether other machines may reach a port in clear text.
         tls_certificate: PEM file of the server's certificate and its chain; none means clear text.
@@ -45,6 +49,8 @@ class Settings:
         shopper_key: File with the key that hashes shopper ids in the log; none leaves them out.
         otlp_endpoint: Collector of OpenTelemetry spans, http://host:port; none exports none.
         admin: Whether the admin service answers, which changes the bundle while serving.
+        device: What scores: auto (a GPU where there is one), cpu, cuda, tensorrt, tensorrt-fp16.
+        changes: Folder of the log of changed products; none takes no changes while serving.
         http_port: Port of the HTTP door, 0 takes a free one; -1 means no such port.
     """
 
@@ -52,11 +58,13 @@ class Settings:
     products: Path
     host: str = "127.0.0.1"
     port: int = 50061
+    processes: int = 1
     workers: int = 0
     scorer_threads: int = 0
     timeout_ms: int = 1_000
     stop_grace_ms: int = 5_000
     max_message_bytes: int = 4 * 1024 * 1024
+    unread_calls: int = 256
     log_level: str = "info"
     insecure_listen: bool = False
     tls_certificate: Path | None = None
@@ -70,6 +78,8 @@ class Settings:
     otlp_endpoint: str | None = None
     admin: bool = False
     http_port: int = -1
+    device: str = "auto"
+    changes: Path | None = None
     policy: Path | None = None
 
     def __post_init__(self) -> None:
@@ -91,18 +101,22 @@ class Settings:
             raise SettingsError(f"otlp_endpoint: got {endpoint!r}, want http://host:port")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsError("tls_certificate and tls_key: got one of them, want both or none")
+        if self.processes > 1 and self.changes is not None:
+            raise SettingsError(
+                f"changes: got a folder with {self.processes} processes, want one process"
+            )
         if self.tls_client_ca is not None and self.tls_key is None:
             raise SettingsError("tls_client_ca: got it alone, want tls_certificate and tls_key too")
 
     @property
     def worker_count(self) -> int:
         """Pages reranked at the same time."""
-        return self.workers or available_cores()
+        return self.workers or max(1, available_cores() // self.processes)
 
     @property
     def scorer_thread_count(self) -> int:
         """Threads of one scorer call."""
-        return self.scorer_threads or available_cores()
+        return self.scorer_threads or max(1, available_cores() // self.processes)
 
     @property
     def timeout(self) -> timedelta:
@@ -117,11 +131,13 @@ class Settings:
 
 _RANGES = {
     "port": (0, 65_535),
+    "processes": (1, 1_024),
     "workers": (0, 1_024),
     "scorer_threads": (0, 1_024),
     "timeout_ms": (1, 600_000),
     "stop_grace_ms": (0, 600_000),
     "max_message_bytes": (1_024, 256 * 1024 * 1024),
+    "unread_calls": (1, 1_024),
     "metrics_port": (-1, 65_535),
     "access_log_share": (0, 1),
     "http_port": (-1, 65_535),
@@ -142,7 +158,7 @@ def read_settings(flags: Mapping[str, str | None], environment: Mapping[str, str
     names = {item.name: item.type for item in fields(Settings)}
     values: dict[str, str] = {}
     for variable, value in environment.items():
-        if variable.startswith(PREFIX):
+        if variable.startswith(PREFIX) and not variable.startswith(OTHER_PROGRAMS):
             name = variable.removeprefix(PREFIX).lower()
             if name not in names:
                 known = [PREFIX + item.upper() for item in names]

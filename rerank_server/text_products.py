@@ -32,7 +32,7 @@ class TextProducts:
         Raises:
             ScorerError: When onnxruntime fails, or a vector is not finite.
         """
-        graph = self._open()
+        graph = self.graph()
         parts = [
             self._encode(graph, texts[start : start + BATCH])
             for start in range(0, len(texts), BATCH)
@@ -40,7 +40,8 @@ class TextProducts:
         width = self._bundle.manifest.widths.product
         return np.concatenate([np.empty((0, width), np.float32), *parts])
 
-    def _open(self) -> Graph:
+    def graph(self) -> Graph:
+        """Return `product.onnx`, opened when it is first asked for."""
         with self._lock:
             if self._graph is None:
                 self._graph = open_graph(self._bundle, "product.onnx", threads=self._threads)

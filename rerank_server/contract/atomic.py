@@ -33,6 +33,20 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def switch_folder(temporary: Path, folder: Path) -> None:
+    """Flush `temporary`, a sibling of `folder`, and put it in its place.
+
+    A process that is killed meanwhile leaves the one or the other; what it left behind is removed
+    by the next call for the same folder.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - keeps a symbolic link as it is
+    _remove_leftovers(folder)
+    _flush(temporary)
+    whole = folder.parent / f".{folder.name}.{os.getpid()}-whole.new"
+    temporary.replace(whole)
+    _switch(whole, folder)
+
+
 def _switch(temporary: Path, folder: Path) -> None:
     previous = temporary.with_suffix(".old")
     if folder.exists():

@@ -301,7 +301,7 @@ def _on_one_line(match: re.Match[str]) -> str:
 def _parse(data: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{name}: got {error}, want JSON") from error
     if not isinstance(value, dict):
         raise BundleError(f"{name}: got a JSON {type(value).__name__}, want an object")

@@ -83,11 +83,14 @@ class FeatureEncoder:
         self, page: Page, products: ProductTable, history: HistoryView
     ) -> dict[str, np.ndarray]:
         known = page.rows != products.unknown_row
-        self._slots[page.rows[known]] = np.flatnonzero(known)
+        rows = page.rows[known]
+        if products.named_as is not None:
+            rows = products.named_as(rows)
+        self._slots[rows] = np.flatnonzero(known)
         past_rows, past_ages = history.distinct(products.unknown_row)
         weights = (0.5 ** (past_ages / self._schema.half_life_days)).astype(np.float32)
         own, other = knn_scores(page.rows, self._slots, past_rows, weights, products)
-        self._slots[page.rows[known]] = -1
+        self._slots[rows] = -1
         als = als_scores(
             page.rows,
             past_rows,

@@ -211,7 +211,7 @@ def golden_from_json(value: Mapping[str, Any], schema: Schema) -> Golden:
             pages=pages,
             probabilities=probabilities,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise BundleError(f"golden.json: got {error!r}, want pages of this schema") from error
 
 

@@ -75,6 +75,9 @@ class ScorerPage:
         dense: Normalised features, shape (candidates, features).
         sequence_vectors: Product vectors of the events, oldest first, shape (events, width).
         sequence_features: Shape (events, len(SEQUENCE_FEATURES)).
+        held_in: What holds all these vectors on the scorer's device; None where it does not.
+        candidate_rows: Row of each candidate there, shape (candidates,).
+        sequence_rows: Row of each event there, shape (events,).
     """
 
     query_vector: Floats
@@ -84,6 +87,9 @@ class ScorerPage:
     dense: Floats
     sequence_vectors: Floats
     sequence_features: Floats
+    held_in: object | None = None
+    candidate_rows: Rows | None = None
+    sequence_rows: Rows | None = None
 
     @property
     def size(self) -> int:
@@ -112,17 +118,23 @@ def query_inputs(queries: Sequence[str], text_encoder: TextEncoder) -> Arrays:
     return {"token_ids": token_ids, "token_mask": token_mask}
 
 
-def scorer_inputs(pages: Sequence[ScorerPage]) -> Arrays:
+def page_shape(pages: Sequence[ScorerPage]) -> tuple[int, int, int]:
+    """Return how many pages, candidates and events a call of `pages` has, at least one event."""
+    events = max([1, *(page.sequence_vectors.shape[0] for page in pages)])
+    return len(pages), max(page.size for page in pages), events
+
+
+def scorer_inputs(pages: Sequence[ScorerPage], shape: tuple[int, int, int] | None = None) -> Arrays:
     """Return the inputs of `scorer.onnx` for pages that share one call.
 
-    Pages are padded to the largest with masked zeros, and a page without events gets one
-    masked event, so each graph sees at least one.
+    Pages are padded to the largest, or to `shape` (pages, candidates, events), with masked zeros,
+    and a page without events gets one masked event, so each graph sees at least one.
     """
-    count = len(pages)
-    candidates = max(page.size for page in pages)
-    events = max([1, *(page.sequence_vectors.shape[0] for page in pages)])
+    count, candidates, events = shape or page_shape(pages)
     width = pages[0].candidate_vectors.shape[1]
     features = pages[0].dense.shape[1]
+    query_vectors = np.zeros((count, pages[0].query_vector.shape[0]), np.float32)
+    surfaces = np.zeros(count, np.int64)
     candidate_vectors = np.zeros((count, candidates, width), np.float32)
     candidate_mask = np.zeros((count, candidates), np.float32)
     categories = np.zeros((count, candidates), np.int64)
@@ -132,6 +144,8 @@ def scorer_inputs(pages: Sequence[ScorerPage]) -> Arrays:
     sequence_mask = np.zeros((count, events), np.float32)
     for index, page in enumerate(pages):
         size, past = page.size, page.sequence_vectors.shape[0]
+        query_vectors[index] = page.query_vector
+        surfaces[index] = page.surface
         candidate_vectors[index, :size] = page.candidate_vectors
         candidate_mask[index, :size] = 1.0
         categories[index, :size] = page.categories
@@ -140,8 +154,8 @@ def scorer_inputs(pages: Sequence[ScorerPage]) -> Arrays:
         sequence_features[index, :past] = page.sequence_features
         sequence_mask[index, :past] = 1.0
     return {
-        "query_vector": np.stack([page.query_vector for page in pages]).astype(np.float32),
-        "surface": np.array([page.surface for page in pages], np.int64),
+        "query_vector": query_vectors,
+        "surface": surfaces,
         "candidate_vectors": candidate_vectors,
         "candidate_mask": candidate_mask,
         "categories": categories,

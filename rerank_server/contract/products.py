@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ class ProductTable:
         neighbour_weights: Their similarities, same shape; 0 for padding.
         gram: `factors.T @ factors`, shape (width, width), float64; fixed when factors are fitted.
         as_of_day: The integer day (UTC) before which everything was counted.
+        named_as: From rows to those under which `neighbours` names their products, where products
+            were changed since; None where they are the same.
     """
 
     categories: Rows
@@ -39,6 +42,7 @@ class ProductTable:
     neighbour_weights: Floats
     gram: np.ndarray
     as_of_day: int
+    named_as: Callable[[Rows], Rows] | None = None
 
     @property
     def unknown_row(self) -> int:

@@ -58,7 +58,7 @@ class TextEncoder:
 
 def clean_text(text: str) -> str:
     """Return `text` with control characters and lone surrogates as spaces, runs of them as one."""
-    shown = "".join(
-        character if character.isprintable() else " " for character in text[:_MAX_CHARACTERS]
-    )
+    shown = text[:_MAX_CHARACTERS]
+    if not shown.isprintable():
+        shown = "".join(character if character.isprintable() else " " for character in shown)
     return " ".join(shown.split())

@@ -3,8 +3,10 @@
 isort:skip_file
 Changes the bundle of a running server. Only a server started with --admin answers."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -24,30 +26,30 @@ class HeldBundles(_message.Message):
 
     CURRENT_ID_FIELD_NUMBER: _builtins.int
     PREVIOUS_ID_FIELD_NUMBER: _builtins.int
-    CANDIDATE_ID_FIELD_NUMBER: _builtins.int
+    CHALLENGER_ID_FIELD_NUMBER: _builtins.int
     current_id: _builtins.str
     """Answers every page that no canary takes."""
     previous_id: _builtins.str
-    """What RollBackBundle brings back when none is on trial. Absent before the first change."""
-    candidate_id: _builtins.str
-    """On trial; GetServerStatus says what was seen of it. Absent when there is none."""
+    """What RollBackBundle brings back when there is no challenger. Absent before the first change."""
+    challenger_id: _builtins.str
+    """Tried out beside it; GetServerStatus says what was seen of it. Absent when there is none."""
     def __init__(
         self,
         *,
         current_id: _builtins.str = ...,
         previous_id: _builtins.str | None = ...,
-        candidate_id: _builtins.str | None = ...,
+        challenger_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidate_id", b"_candidate_id", "_previous_id", b"_previous_id", "candidate_id", b"candidate_id", "previous_id", b"previous_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_challenger_id", b"_challenger_id", "_previous_id", b"_previous_id", "challenger_id", b"challenger_id", "previous_id", b"previous_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate_id", b"_candidate_id", "_previous_id", b"_previous_id", "candidate_id", b"candidate_id", "current_id", b"current_id", "previous_id", b"previous_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenger_id", b"_challenger_id", "_previous_id", b"_previous_id", "challenger_id", b"challenger_id", "current_id", b"current_id", "previous_id", b"previous_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__candidate_id: _TypeAlias = _typing.Literal["candidate_id"]  # noqa: Y015
-    _WhichOneofArgType__candidate_id: _TypeAlias = _typing.Literal["_candidate_id", b"_candidate_id"]  # noqa: Y015
+    _WhichOneofReturnType__challenger_id: _TypeAlias = _typing.Literal["challenger_id"]  # noqa: Y015
+    _WhichOneofArgType__challenger_id: _TypeAlias = _typing.Literal["_challenger_id", b"_challenger_id"]  # noqa: Y015
     _WhichOneofReturnType__previous_id: _TypeAlias = _typing.Literal["previous_id"]  # noqa: Y015
     _WhichOneofArgType__previous_id: _TypeAlias = _typing.Literal["_previous_id", b"_previous_id"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__candidate_id) -> _WhichOneofReturnType__candidate_id | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__challenger_id) -> _WhichOneofReturnType__challenger_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__previous_id) -> _WhichOneofReturnType__previous_id | None: ...
 
@@ -88,7 +90,7 @@ class LoadBundleResponse(_message.Message):
     BUNDLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bundles(self) -> Global___HeldBundles:
-        """The loaded bundle is on trial."""
+        """The loaded bundle is the challenger."""
 
     def __init__(
         self,
@@ -105,7 +107,7 @@ Global___LoadBundleResponse: _TypeAlias = LoadBundleResponse  # noqa: Y015
 
 @_typing.final
 class DivertPagesRequest(_message.Message):
-    """Says which pages the bundle on trial gets."""
+    """Says which pages the challenger gets."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -157,7 +159,7 @@ Global___DivertPagesResponse: _TypeAlias = DivertPagesResponse  # noqa: Y015
 
 @_typing.final
 class PromoteBundleRequest(_message.Message):
-    """Asks to promote the bundle on trial."""
+    """Asks to promote the challenger."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -181,7 +183,7 @@ class PromoteBundleResponse(_message.Message):
     BUNDLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bundles(self) -> Global___HeldBundles:
-        """What was on trial is current, and what was current is previous."""
+        """The challenger is current, and what was current is previous."""
 
     def __init__(
         self,
@@ -222,7 +224,7 @@ class RollBackBundleResponse(_message.Message):
     BUNDLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bundles(self) -> Global___HeldBundles:
-        """Without the bundle that was on trial, or with current and previous exchanged."""
+        """Without the challenger, or with current and previous exchanged."""
 
     def __init__(
         self,
@@ -236,3 +238,198 @@ class RollBackBundleResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollBackBundleResponse: _TypeAlias = RollBackBundleResponse  # noqa: Y015
+
+@_typing.final
+class Product(_message.Message):
+    """A product, as in a line of a catalogue. It keeps the collaborative factors and neighbours that the
+    product store has for its id; a new one, or one deleted before, has none until the store is built
+    again.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ColumnsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    CATEGORY_PATH_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """1 to 256 bytes of UTF-8. Required."""
+    text: _builtins.str
+    """Words that describe it: title, path, properties. Default empty."""
+    category: _builtins.str
+    """Its category, by a name that the bundle knows; others and empty are the neutral category."""
+    @_builtins.property
+    def category_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes of its category path, leaf last. Default empty."""
+
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Attribute -> value, for example brand. One that is absent or empty is unknown; a name that the
+        bundle does not know is refused.
+        """
+
+    @_builtins.property
+    def columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Product column -> number, finite. One that is absent is missing, which is not the same as 0; a
+        name that the bundle does not know is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        category: _builtins.str = ...,
+        category_path: _abc.Iterable[_builtins.str] | None = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        columns: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "category", b"category", "category_path", b"category_path", "columns", b"columns", "id", b"id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Product: _TypeAlias = Product  # noqa: Y015
+
+@_typing.final
+class UpsertProductsRequest(_message.Message):
+    """Products to put into the store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def products(self) -> _containers.RepeatedCompositeFieldContainer[Global___Product]:
+        """1 to 1,000 of them, each of another id."""
+
+    def __init__(
+        self,
+        *,
+        products: _abc.Iterable[Global___Product] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["products", b"products"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpsertProductsRequest: _TypeAlias = UpsertProductsRequest  # noqa: Y015
+
+@_typing.final
+class UpsertProductsResponse(_message.Message):
+    """What the store holds then."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    change: _builtins.int
+    """Number of the last of these changes."""
+    products: _builtins.int
+    """Products in the current bundle's store."""
+    def __init__(
+        self,
+        *,
+        change: _builtins.int = ...,
+        products: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "products", b"products"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpsertProductsResponse: _TypeAlias = UpsertProductsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteProductsRequest(_message.Message):
+    """Products to take out of the store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def product_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 1,000 ids, 1 to 256 bytes of UTF-8 each, none twice."""
+
+    def __init__(
+        self,
+        *,
+        product_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["product_ids", b"product_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteProductsRequest: _TypeAlias = DeleteProductsRequest  # noqa: Y015
+
+@_typing.final
+class DeleteProductsResponse(_message.Message):
+    """What the store holds then."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    change: _builtins.int
+    """Number of the last of these changes."""
+    products: _builtins.int
+    """Products in the current bundle's store."""
+    def __init__(
+        self,
+        *,
+        change: _builtins.int = ...,
+        products: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "products", b"products"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteProductsResponse: _TypeAlias = DeleteProductsResponse  # noqa: Y015

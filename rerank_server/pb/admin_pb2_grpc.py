@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Puts a bundle on trial, gives it traffic, promotes it or goes back; no page fails meanwhile.
+    """Loads a challenger, gives it traffic, promotes it or goes back; no page fails meanwhile.
 
     A bundle and its product store change together, between two pages. At most three are held: the
-    current one, the one before, and one on trial.
+    current one, the one before, and the challenger: a bundle that is tried out beside it.
 
     A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
     has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
@@ -62,13 +62,23 @@ class AdminServiceStub:
                 request_serializer=rerank__server_dot_pb_dot_admin__pb2.RollBackBundleRequest.SerializeToString,
                 response_deserializer=rerank__server_dot_pb_dot_admin__pb2.RollBackBundleResponse.FromString,
                 _registered_method=True)
+        self.UpsertProducts = channel.unary_unary(
+                '/rerank.v1.AdminService/UpsertProducts',
+                request_serializer=rerank__server_dot_pb_dot_admin__pb2.UpsertProductsRequest.SerializeToString,
+                response_deserializer=rerank__server_dot_pb_dot_admin__pb2.UpsertProductsResponse.FromString,
+                _registered_method=True)
+        self.DeleteProducts = channel.unary_unary(
+                '/rerank.v1.AdminService/DeleteProducts',
+                request_serializer=rerank__server_dot_pb_dot_admin__pb2.DeleteProductsRequest.SerializeToString,
+                response_deserializer=rerank__server_dot_pb_dot_admin__pb2.DeleteProductsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Puts a bundle on trial, gives it traffic, promotes it or goes back; no page fails meanwhile.
+    """Loads a challenger, gives it traffic, promotes it or goes back; no page fails meanwhile.
 
     A bundle and its product store change together, between two pages. At most three are held: the
-    current one, the one before, and one on trial.
+    current one, the one before, and the challenger: a bundle that is tried out beside it.
 
     A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
     has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
@@ -77,7 +87,7 @@ class AdminServiceServicer:
 
     def LoadBundle(self, request, context):
         """Reads a bundle and its product store, verifies every hash, replays the golden pages, warms
-        up, and puts it on trial without any page yet. Takes the place of one that is on trial.
+        up, and makes it the challenger, without any page yet. Takes the place of another challenger.
 
         Errors:
         FAILED_PRECONDITION it is broken, out of tolerance or cannot score a page, or another is
@@ -89,10 +99,10 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DivertPages(self, request, context):
-        """Gives the bundle on trial a share of the shoppers, or every other page in the shadow.
+        """Gives the challenger a share of the shoppers, or every other page in the shadow.
 
         Errors:
-        FAILED_PRECONDITION none is on trial, or the share is not 0 to 100
+        FAILED_PRECONDITION there is no challenger, or the share is not 0 to 100
         UNIMPLEMENTED       the server was started without --admin
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -100,10 +110,10 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PromoteBundle(self, request, context):
-        """Lets the bundle on trial answer every page.
+        """Lets the challenger answer every page.
 
         Errors:
-        FAILED_PRECONDITION none is on trial
+        FAILED_PRECONDITION there is no challenger
         UNIMPLEMENTED       the server was started without --admin
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -111,10 +121,41 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollBackBundle(self, request, context):
-        """Undoes the last step: ends a trial, or without one brings the previous bundle back.
+        """Undoes the last step: drops the challenger, or without one brings the previous bundle back.
 
         Errors:
         FAILED_PRECONDITION there is nothing to undo
+        UNIMPLEMENTED       the server was started without --admin
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpsertProducts(self, request, context):
+        """Puts products in place of what their ids stood for, or adds them: all of them or none. They are
+        on disk and in every bundle's store when the call returns, and the next page of this process
+        sees them; other processes that follow the same log do within a second.
+
+        Errors:
+        INVALID_ARGUMENT    a rule of UpsertProductsRequest is broken; the message says what was got
+        and what is wanted
+        RESOURCE_EXHAUSTED  earlier changes have to be compacted first; try again in seconds
+        UNAVAILABLE         the disk refuses, being full for example; nothing was changed
+        FAILED_PRECONDITION the server was started without --changes
+        UNIMPLEMENTED       the server was started without --admin
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteProducts(self, request, context):
+        """Lets ids stand for no product: all of them or none, durable and visible as above. An id that
+        no product has is no error.
+
+        Errors:
+        INVALID_ARGUMENT    a rule of DeleteProductsRequest is broken
+        UNAVAILABLE         the disk refuses, being full for example; nothing was changed
+        FAILED_PRECONDITION the server was started without --changes
         UNIMPLEMENTED       the server was started without --admin
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -144,6 +185,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=rerank__server_dot_pb_dot_admin__pb2.RollBackBundleRequest.FromString,
                     response_serializer=rerank__server_dot_pb_dot_admin__pb2.RollBackBundleResponse.SerializeToString,
             ),
+            'UpsertProducts': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpsertProducts,
+                    request_deserializer=rerank__server_dot_pb_dot_admin__pb2.UpsertProductsRequest.FromString,
+                    response_serializer=rerank__server_dot_pb_dot_admin__pb2.UpsertProductsResponse.SerializeToString,
+            ),
+            'DeleteProducts': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteProducts,
+                    request_deserializer=rerank__server_dot_pb_dot_admin__pb2.DeleteProductsRequest.FromString,
+                    response_serializer=rerank__server_dot_pb_dot_admin__pb2.DeleteProductsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'rerank.v1.AdminService', rpc_method_handlers)
@@ -153,10 +204,10 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Puts a bundle on trial, gives it traffic, promotes it or goes back; no page fails meanwhile.
+    """Loads a challenger, gives it traffic, promotes it or goes back; no page fails meanwhile.
 
     A bundle and its product store change together, between two pages. At most three are held: the
-    current one, the one before, and one on trial.
+    current one, the one before, and the challenger: a bundle that is tried out beside it.
 
     A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
     has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
@@ -261,6 +312,60 @@ class AdminService:
             '/rerank.v1.AdminService/RollBackBundle',
             rerank__server_dot_pb_dot_admin__pb2.RollBackBundleRequest.SerializeToString,
             rerank__server_dot_pb_dot_admin__pb2.RollBackBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpsertProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rerank.v1.AdminService/UpsertProducts',
+            rerank__server_dot_pb_dot_admin__pb2.UpsertProductsRequest.SerializeToString,
+            rerank__server_dot_pb_dot_admin__pb2.UpsertProductsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rerank.v1.AdminService/DeleteProducts',
+            rerank__server_dot_pb_dot_admin__pb2.DeleteProductsRequest.SerializeToString,
+            rerank__server_dot_pb_dot_admin__pb2.DeleteProductsResponse.FromString,
             options,
             channel_credentials,
             insecure,

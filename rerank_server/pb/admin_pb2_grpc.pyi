@@ -27,10 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Puts a bundle on trial, gives it traffic, promotes it or goes back; no page fails meanwhile.
+    """Loads a challenger, gives it traffic, promotes it or goes back; no page fails meanwhile.
 
     A bundle and its product store change together, between two pages. At most three are held: the
-    current one, the one before, and one on trial.
+    current one, the one before, and the challenger: a bundle that is tried out beside it.
 
     A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
     has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
@@ -43,7 +43,7 @@ class AdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     LoadBundle: _grpc.UnaryUnaryMultiCallable[_admin_pb2.LoadBundleRequest, _admin_pb2.LoadBundleResponse]
     """Reads a bundle and its product store, verifies every hash, replays the golden pages, warms
-    up, and puts it on trial without any page yet. Takes the place of one that is on trial.
+    up, and makes it the challenger, without any page yet. Takes the place of another challenger.
 
     Errors:
       FAILED_PRECONDITION it is broken, out of tolerance or cannot score a page, or another is
@@ -51,33 +51,56 @@ class AdminServiceStub:
       UNIMPLEMENTED       the server was started without --admin
     """
     DivertPages: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DivertPagesRequest, _admin_pb2.DivertPagesResponse]
-    """Gives the bundle on trial a share of the shoppers, or every other page in the shadow.
+    """Gives the challenger a share of the shoppers, or every other page in the shadow.
 
     Errors:
-      FAILED_PRECONDITION none is on trial, or the share is not 0 to 100
+      FAILED_PRECONDITION there is no challenger, or the share is not 0 to 100
       UNIMPLEMENTED       the server was started without --admin
     """
     PromoteBundle: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PromoteBundleRequest, _admin_pb2.PromoteBundleResponse]
-    """Lets the bundle on trial answer every page.
+    """Lets the challenger answer every page.
 
     Errors:
-      FAILED_PRECONDITION none is on trial
+      FAILED_PRECONDITION there is no challenger
       UNIMPLEMENTED       the server was started without --admin
     """
     RollBackBundle: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RollBackBundleRequest, _admin_pb2.RollBackBundleResponse]
-    """Undoes the last step: ends a trial, or without one brings the previous bundle back.
+    """Undoes the last step: drops the challenger, or without one brings the previous bundle back.
 
     Errors:
       FAILED_PRECONDITION there is nothing to undo
       UNIMPLEMENTED       the server was started without --admin
     """
+    UpsertProducts: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpsertProductsRequest, _admin_pb2.UpsertProductsResponse]
+    """Puts products in place of what their ids stood for, or adds them: all of them or none. They are
+    on disk and in every bundle's store when the call returns, and the next page of this process
+    sees them; other processes that follow the same log do within a second.
+
+    Errors:
+      INVALID_ARGUMENT    a rule of UpsertProductsRequest is broken; the message says what was got
+                          and what is wanted
+      RESOURCE_EXHAUSTED  earlier changes have to be compacted first; try again in seconds
+      UNAVAILABLE         the disk refuses, being full for example; nothing was changed
+      FAILED_PRECONDITION the server was started without --changes
+      UNIMPLEMENTED       the server was started without --admin
+    """
+    DeleteProducts: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteProductsRequest, _admin_pb2.DeleteProductsResponse]
+    """Lets ids stand for no product: all of them or none, durable and visible as above. An id that
+    no product has is no error.
+
+    Errors:
+      INVALID_ARGUMENT    a rule of DeleteProductsRequest is broken
+      UNAVAILABLE         the disk refuses, being full for example; nothing was changed
+      FAILED_PRECONDITION the server was started without --changes
+      UNIMPLEMENTED       the server was started without --admin
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Puts a bundle on trial, gives it traffic, promotes it or goes back; no page fails meanwhile.
+    """Loads a challenger, gives it traffic, promotes it or goes back; no page fails meanwhile.
 
     A bundle and its product store change together, between two pages. At most three are held: the
-    current one, the one before, and one on trial.
+    current one, the one before, and the challenger: a bundle that is tried out beside it.
 
     A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
     has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
@@ -87,7 +110,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     LoadBundle: _aio.UnaryUnaryMultiCallable[_admin_pb2.LoadBundleRequest, _admin_pb2.LoadBundleResponse]  # type: ignore[assignment]
     """Reads a bundle and its product store, verifies every hash, replays the golden pages, warms
-    up, and puts it on trial without any page yet. Takes the place of one that is on trial.
+    up, and makes it the challenger, without any page yet. Takes the place of another challenger.
 
     Errors:
       FAILED_PRECONDITION it is broken, out of tolerance or cannot score a page, or another is
@@ -95,32 +118,55 @@ class AdminServiceAsyncStub(AdminServiceStub):
       UNIMPLEMENTED       the server was started without --admin
     """
     DivertPages: _aio.UnaryUnaryMultiCallable[_admin_pb2.DivertPagesRequest, _admin_pb2.DivertPagesResponse]  # type: ignore[assignment]
-    """Gives the bundle on trial a share of the shoppers, or every other page in the shadow.
+    """Gives the challenger a share of the shoppers, or every other page in the shadow.
 
     Errors:
-      FAILED_PRECONDITION none is on trial, or the share is not 0 to 100
+      FAILED_PRECONDITION there is no challenger, or the share is not 0 to 100
       UNIMPLEMENTED       the server was started without --admin
     """
     PromoteBundle: _aio.UnaryUnaryMultiCallable[_admin_pb2.PromoteBundleRequest, _admin_pb2.PromoteBundleResponse]  # type: ignore[assignment]
-    """Lets the bundle on trial answer every page.
+    """Lets the challenger answer every page.
 
     Errors:
-      FAILED_PRECONDITION none is on trial
+      FAILED_PRECONDITION there is no challenger
       UNIMPLEMENTED       the server was started without --admin
     """
     RollBackBundle: _aio.UnaryUnaryMultiCallable[_admin_pb2.RollBackBundleRequest, _admin_pb2.RollBackBundleResponse]  # type: ignore[assignment]
-    """Undoes the last step: ends a trial, or without one brings the previous bundle back.
+    """Undoes the last step: drops the challenger, or without one brings the previous bundle back.
 
     Errors:
       FAILED_PRECONDITION there is nothing to undo
       UNIMPLEMENTED       the server was started without --admin
     """
+    UpsertProducts: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpsertProductsRequest, _admin_pb2.UpsertProductsResponse]  # type: ignore[assignment]
+    """Puts products in place of what their ids stood for, or adds them: all of them or none. They are
+    on disk and in every bundle's store when the call returns, and the next page of this process
+    sees them; other processes that follow the same log do within a second.
+
+    Errors:
+      INVALID_ARGUMENT    a rule of UpsertProductsRequest is broken; the message says what was got
+                          and what is wanted
+      RESOURCE_EXHAUSTED  earlier changes have to be compacted first; try again in seconds
+      UNAVAILABLE         the disk refuses, being full for example; nothing was changed
+      FAILED_PRECONDITION the server was started without --changes
+      UNIMPLEMENTED       the server was started without --admin
+    """
+    DeleteProducts: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteProductsRequest, _admin_pb2.DeleteProductsResponse]  # type: ignore[assignment]
+    """Lets ids stand for no product: all of them or none, durable and visible as above. An id that
+    no product has is no error.
+
+    Errors:
+      INVALID_ARGUMENT    a rule of DeleteProductsRequest is broken
+      UNAVAILABLE         the disk refuses, being full for example; nothing was changed
+      FAILED_PRECONDITION the server was started without --changes
+      UNIMPLEMENTED       the server was started without --admin
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Puts a bundle on trial, gives it traffic, promotes it or goes back; no page fails meanwhile.
+    """Loads a challenger, gives it traffic, promotes it or goes back; no page fails meanwhile.
 
     A bundle and its product store change together, between two pages. At most three are held: the
-    current one, the one before, and one on trial.
+    current one, the one before, and the challenger: a bundle that is tried out beside it.
 
     A server with tokens answers every call without a valid one UNAUTHENTICATED, and one whose token
     has no right to admin calls PERMISSION_DENIED; so does a server without tokens on a port that
@@ -134,7 +180,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.LoadBundleResponse, _abc.Awaitable[_admin_pb2.LoadBundleResponse]]:
         """Reads a bundle and its product store, verifies every hash, replays the golden pages, warms
-        up, and puts it on trial without any page yet. Takes the place of one that is on trial.
+        up, and makes it the challenger, without any page yet. Takes the place of another challenger.
 
         Errors:
           FAILED_PRECONDITION it is broken, out of tolerance or cannot score a page, or another is
@@ -148,10 +194,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DivertPagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DivertPagesResponse, _abc.Awaitable[_admin_pb2.DivertPagesResponse]]:
-        """Gives the bundle on trial a share of the shoppers, or every other page in the shadow.
+        """Gives the challenger a share of the shoppers, or every other page in the shadow.
 
         Errors:
-          FAILED_PRECONDITION none is on trial, or the share is not 0 to 100
+          FAILED_PRECONDITION there is no challenger, or the share is not 0 to 100
           UNIMPLEMENTED       the server was started without --admin
         """
 
@@ -161,10 +207,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.PromoteBundleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.PromoteBundleResponse, _abc.Awaitable[_admin_pb2.PromoteBundleResponse]]:
-        """Lets the bundle on trial answer every page.
+        """Lets the challenger answer every page.
 
         Errors:
-          FAILED_PRECONDITION none is on trial
+          FAILED_PRECONDITION there is no challenger
           UNIMPLEMENTED       the server was started without --admin
         """
 
@@ -174,10 +220,45 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RollBackBundleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RollBackBundleResponse, _abc.Awaitable[_admin_pb2.RollBackBundleResponse]]:
-        """Undoes the last step: ends a trial, or without one brings the previous bundle back.
+        """Undoes the last step: drops the challenger, or without one brings the previous bundle back.
 
         Errors:
           FAILED_PRECONDITION there is nothing to undo
+          UNIMPLEMENTED       the server was started without --admin
+        """
+
+    @_abc_1.abstractmethod
+    def UpsertProducts(
+        self,
+        request: _admin_pb2.UpsertProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.UpsertProductsResponse, _abc.Awaitable[_admin_pb2.UpsertProductsResponse]]:
+        """Puts products in place of what their ids stood for, or adds them: all of them or none. They are
+        on disk and in every bundle's store when the call returns, and the next page of this process
+        sees them; other processes that follow the same log do within a second.
+
+        Errors:
+          INVALID_ARGUMENT    a rule of UpsertProductsRequest is broken; the message says what was got
+                              and what is wanted
+          RESOURCE_EXHAUSTED  earlier changes have to be compacted first; try again in seconds
+          UNAVAILABLE         the disk refuses, being full for example; nothing was changed
+          FAILED_PRECONDITION the server was started without --changes
+          UNIMPLEMENTED       the server was started without --admin
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteProducts(
+        self,
+        request: _admin_pb2.DeleteProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DeleteProductsResponse, _abc.Awaitable[_admin_pb2.DeleteProductsResponse]]:
+        """Lets ids stand for no product: all of them or none, durable and visible as above. An id that
+        no product has is no error.
+
+        Errors:
+          INVALID_ARGUMENT    a rule of DeleteProductsRequest is broken
+          UNAVAILABLE         the disk refuses, being full for example; nothing was changed
+          FAILED_PRECONDITION the server was started without --changes
           UNIMPLEMENTED       the server was started without --admin
         """
 

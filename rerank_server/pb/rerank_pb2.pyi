@@ -648,8 +648,9 @@ class GetServerStatusResponse(_message.Message):
     SIGNALS_FIELD_NUMBER: _builtins.int
     EVENT_KINDS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
-    CANDIDATE_FIELD_NUMBER: _builtins.int
+    CHALLENGER_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
     """Content hash of the bundle, 64 hexadecimal digits."""
     bundle_created: _builtins.str
@@ -695,8 +696,12 @@ class GetServerStatusResponse(_message.Message):
         """Figures of the model on the test split of its training data, by name."""
 
     @_builtins.property
-    def candidate(self) -> Global___CandidateStatus:
-        """The bundle on trial beside this one. Absent when there is none."""
+    def challenger(self) -> Global___ChallengerStatus:
+        """The bundle that is tried out beside this one. Absent when there is none."""
+
+    @_builtins.property
+    def store(self) -> Global___StoreStatus:
+        """The product store of the bundle, and the memory of the process."""
 
     def __init__(
         self,
@@ -716,21 +721,64 @@ class GetServerStatusResponse(_message.Message):
         signals: _abc.Iterable[_builtins.str] | None = ...,
         event_kinds: _abc.Iterable[_builtins.str] | None = ...,
         figures: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
-        candidate: Global___CandidateStatus | None = ...,
+        challenger: Global___ChallengerStatus | None = ...,
         policy_version: _builtins.str = ...,
+        store: Global___StoreStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidate", b"_candidate", "candidate", b"candidate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_challenger", b"_challenger", "challenger", b"challenger", "store", b"store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidate", b"_candidate", "as_of_day", b"as_of_day", "bundle_created", b"bundle_created", "bundle_id", b"bundle_id", "candidate", b"candidate", "categories", b"categories", "device", b"device", "event_kinds", b"event_kinds", "figures", b"figures", "objectives", b"objectives", "policy_version", b"policy_version", "products", b"products", "provider", b"provider", "scorer_threads", b"scorer_threads", "server_version", b"server_version", "signals", b"signals", "surfaces", b"surfaces", "uptime_s", b"uptime_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenger", b"_challenger", "as_of_day", b"as_of_day", "bundle_created", b"bundle_created", "bundle_id", b"bundle_id", "categories", b"categories", "challenger", b"challenger", "device", b"device", "event_kinds", b"event_kinds", "figures", b"figures", "objectives", b"objectives", "policy_version", b"policy_version", "products", b"products", "provider", b"provider", "scorer_threads", b"scorer_threads", "server_version", b"server_version", "signals", b"signals", "store", b"store", "surfaces", b"surfaces", "uptime_s", b"uptime_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__candidate: _TypeAlias = _typing.Literal["candidate"]  # noqa: Y015
-    _WhichOneofArgType__candidate: _TypeAlias = _typing.Literal["_candidate", b"_candidate"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__candidate) -> _WhichOneofReturnType__candidate | None: ...
+    _WhichOneofReturnType__challenger: _TypeAlias = _typing.Literal["challenger"]  # noqa: Y015
+    _WhichOneofArgType__challenger: _TypeAlias = _typing.Literal["_challenger", b"_challenger"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__challenger) -> _WhichOneofReturnType__challenger | None: ...
 
 Global___GetServerStatusResponse: _TypeAlias = GetServerStatusResponse  # noqa: Y015
 
 @_typing.final
-class CandidateStatus(_message.Message):
+class StoreStatus(_message.Message):
+    """A product store as it is served."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VECTORS_FIELD_NUMBER: _builtins.int
+    LARGEST_SCORE_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    CHANGES_IN_FILES_FIELD_NUMBER: _builtins.int
+    CHANGES_IN_MEMORY_FIELD_NUMBER: _builtins.int
+    RESIDENT_PRIVATE_BYTES_FIELD_NUMBER: _builtins.int
+    RESIDENT_FILE_BYTES_FIELD_NUMBER: _builtins.int
+    vectors: _builtins.str
+    """What its vectors are stored as: "float32", "float16" or "int8"."""
+    largest_score_difference: _builtins.float
+    """Largest difference that this makes to a probability on the bundle's golden pages."""
+    changes_in_files: _builtins.int
+    """Number of the newest change of products that its files hold."""
+    changes_in_memory: _builtins.int
+    """Products that changed since and are in memory until they are compacted."""
+    resident_private_bytes: _builtins.int
+    """Bytes in memory that this process holds alone."""
+    resident_file_bytes: _builtins.int
+    """Bytes in memory of mapped files: shared, and given back when memory gets short."""
+    def __init__(
+        self,
+        *,
+        vectors: _builtins.str = ...,
+        largest_score_difference: _builtins.float = ...,
+        changes_in_files: _builtins.int = ...,
+        changes_in_memory: _builtins.int = ...,
+        resident_private_bytes: _builtins.int = ...,
+        resident_file_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes_in_files", b"changes_in_files", "changes_in_memory", b"changes_in_memory", "largest_score_difference", b"largest_score_difference", "resident_file_bytes", b"resident_file_bytes", "resident_private_bytes", b"resident_private_bytes", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreStatus: _TypeAlias = StoreStatus  # noqa: Y015
+
+@_typing.final
+class ChallengerStatus(_message.Message):
     """A bundle that was loaded but does not answer every page yet, and what was seen of it since."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -747,8 +795,8 @@ class CandidateStatus(_message.Message):
     SAME_FIRST_SHARE_FIELD_NUMBER: _builtins.int
     CURRENT_P50_US_FIELD_NUMBER: _builtins.int
     CURRENT_P99_US_FIELD_NUMBER: _builtins.int
-    CANDIDATE_P50_US_FIELD_NUMBER: _builtins.int
-    CANDIDATE_P99_US_FIELD_NUMBER: _builtins.int
+    CHALLENGER_P50_US_FIELD_NUMBER: _builtins.int
+    CHALLENGER_P99_US_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
     """Content hash of the bundle, 64 hexadecimal digits."""
     canary_percent: _builtins.float
@@ -777,9 +825,9 @@ class CandidateStatus(_message.Message):
     """Microseconds that the current bundle took for the newest pages compared, median."""
     current_p99_us: _builtins.int
     """The same, 99th percentile."""
-    candidate_p50_us: _builtins.int
-    """Microseconds that the bundle on trial took for the newest pages compared, median."""
-    candidate_p99_us: _builtins.int
+    challenger_p50_us: _builtins.int
+    """Microseconds that the challenger took for the newest pages compared, median."""
+    challenger_p99_us: _builtins.int
     """The same, 99th percentile."""
     def __init__(
         self,
@@ -796,12 +844,12 @@ class CandidateStatus(_message.Message):
         same_first_share: _builtins.float | None = ...,
         current_p50_us: _builtins.int = ...,
         current_p99_us: _builtins.int = ...,
-        candidate_p50_us: _builtins.int = ...,
-        candidate_p99_us: _builtins.int = ...,
+        challenger_p50_us: _builtins.int = ...,
+        challenger_p99_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_rank_agreement", b"_rank_agreement", "_same_first_share", b"_same_first_share", "rank_agreement", b"rank_agreement", "same_first_share", b"same_first_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rank_agreement", b"_rank_agreement", "_same_first_share", b"_same_first_share", "bundle_id", b"bundle_id", "canary_degraded", b"canary_degraded", "canary_pages", b"canary_pages", "canary_percent", b"canary_percent", "candidate_p50_us", b"candidate_p50_us", "candidate_p99_us", b"candidate_p99_us", "current_p50_us", b"current_p50_us", "current_p99_us", b"current_p99_us", "rank_agreement", b"rank_agreement", "same_first_share", b"same_first_share", "shadow", b"shadow", "shadow_degraded", b"shadow_degraded", "shadow_pages", b"shadow_pages", "shadow_skipped", b"shadow_skipped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rank_agreement", b"_rank_agreement", "_same_first_share", b"_same_first_share", "bundle_id", b"bundle_id", "canary_degraded", b"canary_degraded", "canary_pages", b"canary_pages", "canary_percent", b"canary_percent", "challenger_p50_us", b"challenger_p50_us", "challenger_p99_us", b"challenger_p99_us", "current_p50_us", b"current_p50_us", "current_p99_us", b"current_p99_us", "rank_agreement", b"rank_agreement", "same_first_share", b"same_first_share", "shadow", b"shadow", "shadow_degraded", b"shadow_degraded", "shadow_pages", b"shadow_pages", "shadow_skipped", b"shadow_skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__rank_agreement: _TypeAlias = _typing.Literal["rank_agreement"]  # noqa: Y015
     _WhichOneofArgType__rank_agreement: _TypeAlias = _typing.Literal["_rank_agreement", b"_rank_agreement"]  # noqa: Y015
@@ -812,4 +860,4 @@ class CandidateStatus(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__same_first_share) -> _WhichOneofReturnType__same_first_share | None: ...
 
-Global___CandidateStatus: _TypeAlias = CandidateStatus  # noqa: Y015
+Global___ChallengerStatus: _TypeAlias = ChallengerStatus  # noqa: Y015

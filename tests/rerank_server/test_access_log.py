@@ -9,10 +9,17 @@ from typing import Any
 import grpc
 import pytest
 
-from rerank_server.access_log import AccessLog, AccessLogError, hash_shopper, read_shopper_key
+from rerank_server.access_log import (
+    DEGRADED_PER_S,
+    AccessLog,
+    AccessLogError,
+    hash_shopper,
+    read_shopper_key,
+)
 from rerank_server.doors import Doors
 from rerank_server.pb import rerank_pb2 as pb
-from rerank_server.tokens import TokenGate
+from rerank_server.scorer import ScorerError
+from rerank_server.tokens import TokenBucket, TokenGate
 from tests.rerank_server.scorers import FailingScorer, with_scorer
 from tests.rerank_server.token_files import write_tokens
 
@@ -79,6 +86,21 @@ async def test_by_default_only_what_went_wrong_is_written(serving, tiny_reranker
     with pytest.raises(grpc.aio.AioRpcError):
         await good.stub.Rerank(pb.RerankRequest())
     assert [line["code"] for line in await lines(caplog, 2)] == ["OK", "INVALID_ARGUMENT"]
+
+
+async def test_of_many_degraded_calls_20_a_second_are_written(serving, tiny_reranker, caplog):
+    caplog.set_level("INFO", "rerank_server")
+    now = [0.0]
+    log = AccessLog(degraded_lines=TokenBucket(DEGRADED_PER_S, DEGRADED_PER_S, lambda: now[0]))
+    failing = with_scorer(tiny_reranker, FailingScorer(ScorerError("x")))
+    bad = await serving(failing, doors=Doors(access_log=log))
+    for _ in range(30):
+        assert (await bad.stub.Rerank(REQUEST)).degraded
+    assert len(await lines(caplog, 20)) == 20
+    now[0] = 0.5
+    for _ in range(30):
+        assert (await bad.stub.Rerank(REQUEST)).degraded
+    assert len(await lines(caplog, 30)) == 30
 
 
 def test_the_hash_of_a_shopper_depends_on_the_key_alone():

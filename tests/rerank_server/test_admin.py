@@ -54,8 +54,8 @@ async def status_of(running):
 async def test_a_bundle_is_loaded_promoted_and_rolled_back(admin_server, admin, other_folders):
     one = (await status_of(admin_server)).bundle_id
     loaded = await admin.LoadBundle(load_request(other_folders))
-    other = loaded.bundles.candidate_id
-    assert loaded.bundles == admin_pb2.HeldBundles(current_id=one, candidate_id=other)
+    other = loaded.bundles.challenger_id
+    assert loaded.bundles == admin_pb2.HeldBundles(current_id=one, challenger_id=other)
     assert (await admin_server.stub.Rerank(PAGE)).bundle_id == one
     promoted = await admin.PromoteBundle(admin_pb2.PromoteBundleRequest())
     assert promoted.bundles == admin_pb2.HeldBundles(current_id=other, previous_id=one)
@@ -67,8 +67,8 @@ async def test_a_bundle_is_loaded_promoted_and_rolled_back(admin_server, admin, 
 
 
 async def test_the_status_says_what_a_canary_and_a_shadow_did(admin_server, admin, other_folders):
-    assert not (await status_of(admin_server)).HasField("candidate")
-    other = (await admin.LoadBundle(load_request(other_folders))).bundles.candidate_id
+    assert not (await status_of(admin_server)).HasField("challenger")
+    other = (await admin.LoadBundle(load_request(other_folders))).bundles.challenger_id
     await admin.DivertPages(admin_pb2.DivertPagesRequest(canary_percent=30, shadow=True))
     answers = {}
     for number in range(100):
@@ -76,23 +76,23 @@ async def test_the_status_says_what_a_canary_and_a_shadow_did(admin_server, admi
         request.CopyFrom(PAGE)
         request.shopper_id = f"shopper {number}"
         answers[number] = (await admin_server.stub.Rerank(request)).bundle_id
-    trial = (await status_of(admin_server)).candidate
+    tried = (await status_of(admin_server)).challenger
     canary = sum(bundle_id == other for bundle_id in answers.values())
     assert 15 <= canary <= 45
-    assert trial.bundle_id == other
-    assert (trial.canary_percent, trial.shadow) == (30.0, True)
-    assert (trial.canary_pages, trial.canary_degraded) == (canary, 0)
+    assert tried.bundle_id == other
+    assert (tried.canary_percent, tried.shadow) == (30.0, True)
+    assert (tried.canary_pages, tried.canary_degraded) == (canary, 0)
     for _ in range(100):
-        trial = (await status_of(admin_server)).candidate
-        if trial.shadow_pages + trial.shadow_skipped == 100 - canary:
+        tried = (await status_of(admin_server)).challenger
+        if tried.shadow_pages + tried.shadow_skipped == 100 - canary:
             break
         await asyncio.sleep(0.02)
-    assert trial.shadow_pages + trial.shadow_skipped == 100 - canary
-    assert trial.shadow_pages > 0
-    assert trial.rank_agreement == -1.0
-    assert trial.same_first_share == 0.0
-    assert 0 < trial.candidate_p50_us <= trial.candidate_p99_us
-    assert 0 < trial.current_p50_us <= trial.current_p99_us
+    assert tried.shadow_pages + tried.shadow_skipped == 100 - canary
+    assert tried.shadow_pages > 0
+    assert tried.rank_agreement == -1.0
+    assert tried.same_first_share == 0.0
+    assert 0 < tried.challenger_p50_us <= tried.challenger_p99_us
+    assert 0 < tried.current_p50_us <= tried.current_p99_us
 
 
 async def test_a_broken_bundle_is_refused_with_its_reason(admin_server, admin, broken_copy):

@@ -226,3 +226,39 @@ async def test_thousands_of_callers_are_forgotten_when_served():
         gate.leave(1)
     assert gate._callers == {}
     assert gate._heap == []
+
+
+async def test_a_server_is_pressed_while_it_refuses_and_enough_pages_wait():
+    clock = Clock()
+    gate = Admission(Limits(1, 1_000, 10_000), clock)
+    assert await gate.enter(100, "a", FAR) is None
+    gate.leave(100, 0.1)  # a page of 100 takes 0.1 s
+    assert gate.drain_s(5) == pytest.approx(0.5)
+    assert await gate.enter(100, "a", FAR) is None
+    waiting = [enter(gate, 100), enter(gate, 100)]
+    await started(waiting)
+    assert not gate.pressed  # nobody was refused
+    assert await gate.enter(100, "a", deadline=0.2) is Refusal.LATE
+    assert gate.pressed
+    clock.now = 0.21  # a refusal counts for 0.2 s
+    assert not gate.pressed
+    clock.now = 0
+    for page in waiting:
+        page.cancel()
+    await started(waiting)
+    assert not gate.pressed  # nothing waits
+
+
+async def test_a_page_is_hopeless_only_while_others_are_refused():
+    clock = Clock()
+    gate = Admission(Limits(1, 1_000, 10_000), clock)
+    assert await gate.enter(100, "a", FAR) is None
+    gate.leave(100, 0.1)
+    assert await gate.enter(100, "a", FAR) is None
+    assert not gate.is_hopeless(100, 0.2)
+    assert await gate.enter(100, "a", deadline=0.12) is Refusal.LATE
+    assert gate.is_hopeless(100, 0.2)  # 2.5 times 0.1 s is more than it has
+    assert not gate.is_hopeless(100, 0.3)
+    assert not gate.is_hopeless(100, None)
+    gate.leave(100, None)
+    assert not gate.is_hopeless(100, 0.2)  # an idle server tries

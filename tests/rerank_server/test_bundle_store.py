@@ -1,4 +1,4 @@
-"""Bundles that change while pages are reranked: on trial, promoted, rolled back, refused."""
+"""Bundles that change while pages are reranked: tried out, promoted, rolled back, refused."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def store(tiny_reranker) -> BundleStore[Reranker]:
 
 
 def ids(bundles: Bundles[Reranker]) -> tuple[str, str | None, str | None]:
-    """What is current, previous and on trial."""
-    previous, trial = bundles.previous, bundles.candidate
+    """What is current, previous and the challenger."""
+    previous, tried = bundles.previous, bundles.challenger
     return (
         bundles.current.bundle.manifest.bundle_id,
         previous.bundle.manifest.bundle_id if previous else None,
-        trial.bundle_id if trial else None,
+        tried.bundle_id if tried else None,
     )
 
 
-def test_a_bundle_goes_on_trial_is_promoted_and_rolled_back(store, tiny_folders, other_folders):
+def test_a_bundle_is_tried_out_promoted_and_rolled_back(store, tiny_folders, other_folders):
     one = store.bundles.current.bundle.manifest.bundle_id
     assert ids(store.bundles) == (one, None, None)
     loaded = store.load(other_folders.bundle, other_folders.products)
-    other = loaded.candidate.bundle_id
+    other = loaded.challenger.bundle_id
     assert other != one
     assert ids(loaded) == (one, None, other)
     assert loaded.choose("anybody") is loaded.current  # no page yet
@@ -81,7 +81,7 @@ def test_a_canary_answers_the_same_shoppers_always(store, other_folders):
     shoppers = [f"shopper {number}" for number in range(2_000)]
     chosen = [bundles.choose(shopper) for shopper in shoppers]
     assert chosen == [bundles.choose(shopper) for shopper in shoppers]
-    share = sum(one is bundles.candidate.served for one in chosen) / len(chosen)
+    share = sum(one is bundles.challenger.served for one in chosen) / len(chosen)
     assert share == pytest.approx(0.3, abs=0.04)
     assert bundles.choose(None) is bundles.current
 
@@ -93,10 +93,10 @@ def test_a_share_out_of_range_is_refused(store, other_folders, percent):
         store.divert(canary_percent=percent, shadow=False)
 
 
-def test_nothing_on_trial_cannot_be_promoted_or_diverted(store):
-    with pytest.raises(BundleChangeError, match="candidate: got none on trial"):
+def test_no_challenger_cannot_be_promoted_or_diverted(store):
+    with pytest.raises(BundleChangeError, match="challenger: got none"):
         store.promote()
-    with pytest.raises(BundleChangeError, match="candidate: got none on trial"):
+    with pytest.raises(BundleChangeError, match="challenger: got none"):
         store.divert(canary_percent=5, shadow=False)
 
 
@@ -160,8 +160,8 @@ def test_a_second_load_at_the_same_time_is_refused(tiny_reranker):
         with pytest.raises(BundleChangeError, match="load: got a second load"):
             store.load(ANYWHERE, ANYWHERE)
         may_end.set()
-        assert first.result().candidate == store.bundles.candidate
-    assert store.load(ANYWHERE, ANYWHERE).candidate is not None  # the first has ended
+        assert first.result().challenger == store.bundles.challenger
+    assert store.load(ANYWHERE, ANYWHERE).challenger is not None  # the first has ended
 
 
 def test_a_load_that_failed_lets_the_next_begin(tiny_reranker):
@@ -175,18 +175,20 @@ def test_a_load_that_failed_lets_the_next_begin(tiny_reranker):
 
 
 def figures_after(store, condition):
-    """The figures of the bundle on trial once `condition` holds."""
+    """The figures of the challenger once `condition` holds."""
     end = time.monotonic() + 10
     while True:
-        figures = store.bundles.candidate.figures()
+        figures = store.bundles.challenger.figures()
         if condition(figures):
             return figures
         assert time.monotonic() < end, figures
         time.sleep(0.005)
 
 
-def on_trial(tiny_reranker, candidate: Reranker, *, shadow: bool = True) -> BundleStore[Reranker]:
-    store = BundleStore(tiny_reranker, lambda *_: candidate)
+def with_challenger(
+    tiny_reranker, challenger: Reranker, *, shadow: bool = True
+) -> BundleStore[Reranker]:
+    store = BundleStore(tiny_reranker, lambda *_: challenger)
     store._bundles = Bundles(tiny_reranker)
     store.load(ANYWHERE, ANYWHERE)
     store.divert(canary_percent=0, shadow=shadow)
@@ -200,17 +202,17 @@ def test_a_shadow_is_scored_compared_and_not_returned(store, other_folders):
     store.shadow(PAGE, ranked, bundles)
     figures = figures_after(store, lambda seen: seen.shadow_pages == 1)
     # by the other bundle the order is the opposite one
-    other = bundles.candidate.served.rerank(PAGE)
+    other = bundles.challenger.served.rerank(PAGE)
     assert other.candidate_ids == ranked.candidate_ids[::-1]
     assert figures.rank_agreement == -1.0
     assert figures.same_first_share == 0.0
     assert figures.current_us[0] > 0
-    assert figures.candidate_us[0] > 0
+    assert figures.challenger_us[0] > 0
     store.close()
 
 
 def test_shadow_pages_that_come_too_fast_are_skipped(tiny_reranker):
-    store = on_trial(tiny_reranker, with_scorer(tiny_reranker, SlowScorer(0.05)))
+    store = with_challenger(tiny_reranker, with_scorer(tiny_reranker, SlowScorer(0.05)))
     ranked = tiny_reranker.rerank(PAGE)
     for _ in range(10):
         store.shadow(PAGE, ranked, store.bundles)
@@ -220,9 +222,9 @@ def test_shadow_pages_that_come_too_fast_are_skipped(tiny_reranker):
 
 
 def test_a_shadow_that_fails_is_counted_and_harms_nobody(tiny_reranker, monkeypatch):
-    candidate = with_scorer(tiny_reranker, ConstantScorer(0.5))
-    store = on_trial(tiny_reranker, candidate)
-    candidate.scorer = FailingScorer(MemoryError("full"))
+    challenger = with_scorer(tiny_reranker, ConstantScorer(0.5))
+    store = with_challenger(tiny_reranker, challenger)
+    challenger.scorer = FailingScorer(MemoryError("full"))
     ranked = tiny_reranker.rerank(PAGE)
     for number in (1, 2):
         store.shadow(PAGE, ranked, store.bundles)
@@ -232,7 +234,7 @@ def test_a_shadow_that_fails_is_counted_and_harms_nobody(tiny_reranker, monkeypa
 
 def test_without_a_shadow_nothing_is_scored_twice(tiny_reranker):
     scorer = SlowScorer(0)
-    store = on_trial(tiny_reranker, with_scorer(tiny_reranker, scorer), shadow=False)
+    store = with_challenger(tiny_reranker, with_scorer(tiny_reranker, scorer), shadow=False)
     warmed_up = scorer.begun
     store.shadow(PAGE, tiny_reranker.rerank(PAGE), store.bundles)
     assert store._shadow_worker is None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_server.canary import CandidateReport, in_canary, rank_agreement
+from rerank_server.canary import ChallengerReport, in_canary, rank_agreement
 from rerank_server.page import DegradedReason, RankedPage, SearchPage, Timings, retrieval_order
 
 SHOPPERS = [f"shopper {number}" for number in range(20_000)]
@@ -83,7 +83,7 @@ def test_rank_agreement_is_symmetric_and_within_bounds(one, other):
 
 
 def test_the_report_adds_up():
-    report = CandidateReport()
+    report = ChallengerReport()
     page = SearchPage(["a"])
     late = retrieval_order(page, "b", DegradedReason.DEADLINE, "late", Timings())
     report.count_canary(ranked(0))
@@ -99,11 +99,11 @@ def test_the_report_adds_up():
     assert figures.rank_agreement == 0.0  # 1 and -1; a page of one candidate has no order
     assert figures.same_first_share == pytest.approx(2 / 3)
     assert figures.current_us == (10, 10)
-    assert figures.candidate_us == (20, 20)
+    assert figures.challenger_us == (20, 20)
 
 
 def test_a_report_without_pages_has_no_means():
-    figures = CandidateReport().figures()
+    figures = ChallengerReport().figures()
     assert math.isnan(figures.rank_agreement)
     assert math.isnan(figures.same_first_share)
     assert figures.current_us == (0, 0)

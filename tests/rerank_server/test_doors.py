@@ -127,7 +127,7 @@ async def test_what_is_served_is_changed_with_an_admin_token_only(guarded):
     running, (secret,) = await guarded("operator", more="admin = true\n", admin=True)
     stub = AdminServiceStub(running.channel)
     call = stub.PromoteBundle(admin_pb2.PromoteBundleRequest(), metadata=with_token(secret))
-    assert (await refused(call)).code() is grpc.StatusCode.FAILED_PRECONDITION  # none on trial
+    assert (await refused(call)).code() is grpc.StatusCode.FAILED_PRECONDITION  # no challenger
 
 
 async def test_without_tokens_other_machines_change_nothing(serving, tiny_reranker):

@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from rerank_server.access_log import AccessLog
 from rerank_server.contract.bundle import write_bundle
 from rerank_server.doors import Doors
+from rerank_server.http_docs import docs_page
 from rerank_server.http_openapi import openapi_page
 from rerank_server.metrics import Metrics
 from rerank_server.pb import rerank_pb2 as pb
@@ -250,6 +251,14 @@ async def test_calls_are_seen_as_those_of_grpc_are(http, tiny_reranker, caplog):
     value = metrics.registry().get_sample_value
     assert value("crossrank_calls_total", {"method": COHERE, "code": "OK"}) == 1
     assert value("crossrank_page_seconds_count") == 1
+
+
+async def test_the_page_for_people_is_served_without_a_token(client):
+    page = await client.get("/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert page.text == docs_page()
 
 
 async def test_the_openapi_page_is_served_and_every_reference_in_it_leads_somewhere(client):

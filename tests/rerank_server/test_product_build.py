@@ -14,7 +14,17 @@ from rerank_server.contract.errors import ProductStoreError
 from rerank_server.onnx_graph import open_graphs
 from rerank_server.product_build import build_product_store
 from rerank_server.product_store import ProductStore
+from rerank_server.product_vectors import KINDS
 from tests.rerank_server.tiny_bundle import PRODUCTS, write_tiny_snapshot
+
+FILES = (
+    "vectors.npy",
+    "stats.npy",
+    "neighbours.npy",
+    "ids.bin",
+    "id_offsets.npy",
+    "id_entries.npy",
+)
 
 
 @pytest.fixture
@@ -41,7 +51,7 @@ def test_each_product_gets_its_rows_and_vector(tiny_bundle, snapshot):
     assert np.isnan(table.stats[-1]).all()
     assert table.neighbours[-1].tolist() == [-1, -1]
     want = np.array([[0.1, 1], [0.1, 0.5], [0.2, 0], [0.2, -1], [0, 0], [0, 0]])
-    np.testing.assert_allclose(store.vectors, want, atol=1e-7)
+    np.testing.assert_allclose(store.vectors[:], want, atol=1e-7)
 
 
 def test_batches_change_nothing(tiny_bundle, snapshot, monkeypatch):
@@ -75,7 +85,7 @@ def change_line(snapshot, number, **fields) -> None:
         ({"columns": {"prize": 1, "sales_28d": 1}}, r"got no column 'price' \(nearest: prize\)"),
         ({"columns": {"price": "1", "sales_28d": 1}}, r":3: price: got '1', want a finite"),
         ({"columns": {"price": float("nan"), "sales_28d": 1}}, r":3: price: got nan, want a fin"),
-        ({"category_path": "pet"}, r":3: got category_path 'pet', want a list, leaf last"),
+        ({"category_path": "pet"}, r":3: got category_path pet, want a list of texts, leaf"),
     ],
 )
 def test_a_broken_line_is_named(tiny_bundle, snapshot, fields, message):
@@ -146,3 +156,60 @@ def test_a_full_disk_leaves_the_old_store(tiny_bundle, snapshot, monkeypatch):
         build(tiny_bundle, snapshot)
     assert ProductStore.open(snapshot.parent / "store", tiny_bundle).size == 5
     assert sorted(path.name for path in snapshot.parent.iterdir()) == ["snapshot", "store"]
+
+
+def test_a_killed_build_goes_on_where_it_was(tiny_bundle, snapshot, monkeypatch):
+    whole = build(tiny_bundle, snapshot)
+    want = {name: (snapshot.parent / "store" / name).read_bytes() for name in FILES}
+    monkeypatch.setattr(product_build, "BATCH", 2)
+    monkeypatch.setattr(product_build, "CHECKPOINT_PRODUCTS", 2)
+
+    def interrupt(done: int, _: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt  # leaves what is there, as a kill does
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tiny_bundle, snapshot, progress=interrupt)
+    done = []
+    again = build(tiny_bundle, snapshot, progress=lambda count, _: done.append(count))
+    assert done == [5]
+    assert again.size == whole.size == 5
+    for name, data in want.items():
+        assert (snapshot.parent / "store" / name).read_bytes() == data
+    assert sorted(path.name for path in snapshot.parent.iterdir()) == ["snapshot", "store"]
+
+
+def test_a_changed_snapshot_is_built_from_the_start(tiny_bundle, snapshot, monkeypatch):
+    monkeypatch.setattr(product_build, "BATCH", 2)
+    monkeypatch.setattr(product_build, "CHECKPOINT_PRODUCTS", 2)
+
+    def interrupt(done: int, _: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tiny_bundle, snapshot, progress=interrupt)
+    change_line(snapshot, 0, id="milk-9")
+    done = []
+    store = build(tiny_bundle, snapshot, progress=lambda count, _: done.append(count))
+    assert done == [2, 4, 5]
+    assert store.rows(["milk-9", "milk-1"]).tolist() == [0, 5]
+
+
+def test_two_builds_of_one_store_are_refused(tiny_bundle, snapshot):
+    def build_too(done: int, _: int) -> None:
+        with pytest.raises(ProductStoreError, match="got another process that builds it"):
+            build(tiny_bundle, snapshot)
+
+    assert build(tiny_bundle, snapshot, progress=build_too).size == 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_are_stored_as_asked(tiny_bundle, snapshot, kind):
+    store = build(tiny_bundle, snapshot, vectors=kind)
+    want = np.array([[0.1, 1], [0.1, 0.5], [0.2, 0], [0.2, -1], [0, 0], [0, 0]])
+    got = store.vectors[np.arange(6)]
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, want, atol={"float32": 1e-7, "float16": 3e-4}.get(kind, 4e-3))
+    assert store.manifest is not None
+    assert (store.manifest.vectors, bool(store.manifest.loss)) == (kind, kind != "float32")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from time import perf_counter
 
 import numpy as np
@@ -10,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rerank_server import product_ids
 from rerank_server.contract.errors import ProductStoreError
-from rerank_server.product_ids import ProductIds, ProductIdWriter
+from rerank_server.product_ids import ProductIds, ProductIdWriter, hash_ids, pack_ids
 
 
 def write(folder, ids) -> ProductIds:
-    writer = ProductIdWriter(folder)
-    for product_id in ids:
-        writer.add(product_id)
+    ids = list(ids)
+    writer = ProductIdWriter(folder, len(ids))
+    for start in range(0, len(ids), 7):
+        writer.add(ids[start : start + 7])
     writer.close()
     return ProductIds.open(folder)
 
@@ -34,15 +35,42 @@ def test_lookup_equals_a_dictionary(tmp_path_factory, ids, others):
     assert lookup.rows(asked).tolist() == want
 
 
-def test_ids_of_one_hash_are_told_apart(tmp_path):
-    # two well-known words of one CRC-32
-    first, second = "plumless", "buckeroo"
-    assert zlib.crc32(first.encode()) == zlib.crc32(second.encode())
-    lookup = write(tmp_path, [first, "a", second])
-    assert lookup.rows([second, first, "a", "b"]).tolist() == [2, 0, 1, 3]
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    assert write(alone, [first]).rows([second]).tolist() == [1]
+def hash_of_length(ids) -> np.ndarray:
+    hashes: np.ndarray = ids.sizes.astype(np.uint64)
+    return hashes
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=30, unique=True),
+    st.lists(st.text(min_size=1, max_size=3), max_size=10),
+)
+def test_ids_of_one_hash_are_told_apart(tmp_path_factory, ids, others):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(product_ids, "hash_ids", hash_of_length)
+        lookup = write(tmp_path_factory.mktemp("ids"), ids)
+        rows = {product_id: row for row, product_id in enumerate(ids)}
+        asked = [*ids, *others]
+        want = [rows.get(product_id, len(ids)) for product_id in asked]
+        assert lookup.rows(asked).tolist() == want
+
+
+def test_the_hash_is_that_of_the_docstring():
+    # "ab": (97 + 1) base + (98 + 1) base^2, then SplitMix64's finaliser, in exact integers
+    base, whole = 0x9E3779B97F4A7C15, 1 << 64
+    mixed = (98 * base + 99 * base * base) % whole
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % whole
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % whole
+    assert hash_ids(pack_ids(["x", "ab"])).tolist()[1] == mixed ^ mixed >> 31
+
+
+def test_an_id_with_a_zero_at_its_end_is_another(tmp_path):
+    assert write(tmp_path, ["a", "a\0"]).rows(["a\0", "a", "\0"]).tolist() == [1, 0, 2]
+
+
+def test_an_empty_id_is_of_no_product(tmp_path):
+    lookup = write(tmp_path, ["a", "", "b", ""])
+    assert lookup.rows(["b", "", "a"]).tolist() == [2, 4, 0]
+    assert (lookup.size, lookup.row_count) == (2, 4)
 
 
 def test_an_id_twice_is_refused_with_its_lines(tmp_path):

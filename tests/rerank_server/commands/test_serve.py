@@ -1,55 +1,16 @@
-"""The command line: what it prints, and the exit status of what goes wrong."""
+"""`crossrank serve`: its settings, and what it refuses before it serves."""
 
 from __future__ import annotations
 
-import logging
 import socket
+import subprocess
 import sys
 from dataclasses import fields
 
 import pytest
 
-from rerank_server.__main__ import main
-from rerank_server.product_store import ProductStore
+from rerank_server.commands.root import main
 from rerank_server.settings import Settings
-from rerank_server.tokens import TokenGate
-
-
-@pytest.fixture(autouse=True)
-def keep_logging():
-    """`main` configures the root logger; give it back as it was."""
-    root, ours = logging.getLogger(), logging.getLogger("rerank_server")
-    before = root.handlers[:], root.level, ours.level
-    yield
-    root.handlers[:], ours.level = before[0], before[2]
-    root.setLevel(before[1])
-
-
-def test_check_bundle_says_what_it_found(tiny_folders, capsys):
-    assert main(["check-bundle", str(tiny_folders.bundle)]) == 0
-    out = capsys.readouterr().out
-    assert "is whole" in out
-    assert "2 golden pages differ by at most 0, within 1e-05" in out
-
-
-def test_check_bundle_of_nothing_exits_with_1_and_one_line(tmp_path, capsys):
-    assert main(["check-bundle", str(tmp_path)]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("crossrank: ")
-    assert "manifest.json: got No such file" in error
-    assert error.count("\n") == 1
-
-
-def test_build_products_builds_and_logs_progress(
-    tiny_folders, tiny_bundle, tmp_path, capsys, keep_logging
-):
-    arguments = ["--bundle", tiny_folders.bundle, "--snapshot", tiny_folders.snapshot]
-    out = tmp_path / "store"
-    assert main(["build-products", *map(str, arguments), "--out", str(out)]) == 0
-    captured = capsys.readouterr()
-    assert "5 products" in captured.out
-    assert '"done": 5, "total": 5' in captured.err
-    assert ProductStore.open(out, tiny_bundle).size == 5
 
 
 def test_serve_without_folders_names_both_ways_to_give_them(capsys, monkeypatch):
@@ -107,26 +68,26 @@ def test_spans_without_the_extra_say_what_to_install(monkeypatch, capsys):
     assert "want `pip install 'crossrank[otlp]'`" in capsys.readouterr().err
 
 
-def test_new_token_prints_the_entry_apart_from_the_token(tmp_path, capsys):
-    assert main(["new-token", "shop"]) == 0
-    captured = capsys.readouterr()
-    path = tmp_path / "tokens.toml"
-    path.write_text(captured.out)
-    assert TokenGate(path).admit(f"Bearer {captured.err.strip()}").token.name == "shop"
-    assert main(["new-token", "a b"]) == 1
-
-
-def test_an_unknown_command_exits_with_2(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["sreve"])
-    assert caught.value.code == 2
-    assert "sreve" in capsys.readouterr().err
-
-
 def test_the_help_of_serve_explains_every_setting(capsys):
-    with pytest.raises(SystemExit):
-        main(["serve", "--help"])
+    assert main(["serve", "--help"]) == 0
     out = capsys.readouterr().out
     for setting in fields(Settings):
         assert f"--{setting.name.replace('_', '-')}" in out
     assert "loopback unless told otherwise" in " ".join(out.split())
+
+
+def test_starting_to_serve_imports_nothing_of_the_other_commands():
+    """A server process carries what it serves with, and starts no later for the others."""
+    code = (
+        "import sys\n"
+        "from rerank_server.commands.root import main\n"
+        "assert main(['serve', '--bundle', 'nowhere', '--products', 'nowhere']) == 1\n"
+        "unwanted = {'pydantic', 'rich.table', 'starlette', 'elasticsearch'}\n"
+        "others = {name for name in sys.modules if name.startswith('rerank_server.commands.')}\n"
+        "others -= {f'rerank_server.commands.{name}' for name in "
+        "('root', 'serve', 'options', 'setting_flags')}\n"
+        "found = unwanted & set(sys.modules) | others\n"
+        "sys.exit(f'imported {found}' if found else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

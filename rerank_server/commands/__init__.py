@@ -1,0 +1,1 @@
+"""The command line `crossrank`: one module per command group, listed in `root`."""

@@ -1,0 +1,1 @@
+"""The HTTP gateway before Elasticsearch: passes everything on, reranks the searches that ask."""

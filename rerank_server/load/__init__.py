@@ -1,0 +1,1 @@
+"""A small load generator against a running server, for a look; benchmarks use a larger one."""

@@ -1,0 +1,244 @@
+"""One product as a line of a catalogue: read, checked, and encoded with a bundle."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rerank_server.contract.bundle import Bundle
+from rerank_server.contract.errors import ProductStoreError, nearest
+from rerank_server.contract.graph_inputs import Graph, ProductBatch, product_inputs
+from rerank_server.contract.page import Floats, Rows
+from rerank_server.page import MAX_ID_BYTES
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_KEYS = {"id", "text", "category", "category_path", "columns"}
+
+
+class ProductError(ProductStoreError):
+    """A product whose description breaks a rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRecord:
+    """A product by the rows of a bundle's vocabulary.
+
+    Attributes:
+        product_id: Its id.
+        text: What `product.onnx` reads.
+        category: Category row; 0 is neutral.
+        levels: Level rows, leaf first.
+        attributes: Attribute rows.
+        identity: Identity row.
+        stats: One number for each product column of the schema; NaN is missing.
+    """
+
+    product_id: str
+    text: str
+    category: int
+    levels: list[int]
+    attributes: list[int]
+    identity: int
+    stats: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedProducts:
+    """Products as rows of a product store.
+
+    Attributes:
+        categories: Shape (products,).
+        levels: Shape (products, levels).
+        attributes: Shape (products, attributes).
+        stats: Shape (products, columns).
+        vectors: Shape (products, width), finite.
+    """
+
+    categories: Rows
+    levels: Rows
+    attributes: Rows
+    stats: Floats
+    vectors: Floats
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns other than the vectors, by name."""
+        names = ("categories", "levels", "attributes", "stats")
+        return {name: getattr(self, name) for name in names}
+
+
+class RecordReader:
+    """Reads products by the names of one bundle; may be shared by threads."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._schema = bundle.schema
+        self._vocabulary = bundle.vocabulary
+        self._category_rows = {name: row for row, name in enumerate(bundle.schema.categories)}
+        self._required = _KEYS | set(bundle.schema.attributes)
+
+    def read_line(self, line: bytes | str, where: str) -> ProductRecord:
+        """Return the product of a JSON line; `where` is what an error calls it.
+
+        Raises:
+            ProductError: When a key or column is missing or holds something else.
+        """
+        return self.read(parse_line(line, where), where)
+
+    def read(self, value: Mapping[str, Any], where: str, *, lenient: bool = False) -> ProductRecord:
+        """Return the product of JSON values; when `lenient`, what is missing counts as null.
+
+        Raises:
+            ProductError: When a key or column is missing or holds something else.
+        """
+        schema = self._schema
+        missing = self._required - value.keys()
+        if missing and not lenient:
+            raise ProductError(f"{where}: got no {sorted(missing)}, want it in each line")
+        product_id, path = check_id(value.get("id"), where), value.get("category_path")
+        if not isinstance(path, list | None) or not all(
+            isinstance(node, str) for node in path or ()
+        ):
+            raise ProductError(
+                f"{where}: got category_path {str(path)[:80]}, want a list of texts, leaf last"
+            )
+        columns = value.get("columns")
+        if not isinstance(columns, dict | None):
+            raise ProductError(f"{where}: got columns {str(columns)[:80]}, want numbers by name")
+        return ProductRecord(
+            product_id=product_id,
+            text=_text(value.get("text"), where, "text"),
+            category=self._category_rows.get(_text(value.get("category"), where, "category"), 0),
+            levels=self._vocabulary.level_rows(path or ()),
+            attributes=self._vocabulary.attribute_rows(
+                [_text(value.get(name), where, name) or None for name in schema.attributes]
+            ),
+            identity=self._vocabulary.identity_row(product_id),
+            stats=self._stats(columns or {}, where, lenient=lenient),
+        )
+
+    def _stats(self, given: Mapping[str, Any], where: str, *, lenient: bool) -> list[float]:
+        stats = []
+        for column in self._schema.product_columns:
+            if column.name not in given and not lenient:
+                raise ProductError(
+                    f"{where}: got no column {column.name!r}{nearest(column.name, given)},"
+                    " want it in each line, null where unknown"
+                )
+            stats.append(_number(given.get(column.name), where, column.name))
+        return stats
+
+    def unknown(self) -> ProductRecord:
+        """Return what stands for every product that a store does not hold."""
+        schema = self._schema
+        return ProductRecord(
+            product_id="",
+            text="",
+            category=0,
+            levels=[0] * len(schema.levels),
+            attributes=[0] * len(schema.attributes),
+            identity=0,
+            stats=[math.nan] * len(schema.product_columns),
+        )
+
+
+class ProductEncoder:
+    """Encodes products with `product.onnx`; may be shared by threads."""
+
+    def __init__(self, bundle: Bundle, graph: Graph) -> None:
+        self._bundle = bundle
+        self._graph = graph
+
+    def encode(self, records: Sequence[ProductRecord], factors: Floats) -> EncodedProducts:
+        """Return products as rows of a store.
+
+        Args:
+            records: The products, at least one.
+            factors: Their ALS factors, shape (products, factor width); zeros where there are
+                none.
+
+        Raises:
+            ProductError: When `product.onnx` gives no finite vector.
+        """
+        schema, count = self._bundle.schema, len(records)
+        categories = np.array([record.category for record in records], np.int32)
+        levels = np.array([record.levels for record in records], np.int32)
+        attributes = np.array([record.attributes for record in records], np.int32)
+        stats = np.array([record.stats for record in records], np.float32)
+        batch = ProductBatch(
+            texts=[record.text for record in records],
+            categories=categories,
+            levels=levels.reshape(count, len(schema.levels)),
+            attributes=attributes.reshape(count, len(schema.attributes)),
+            identities=np.array([record.identity for record in records], np.int32),
+            factors=factors,
+        )
+        vectors = self._graph(product_inputs(batch, self._bundle.text_encoder))["vectors"]
+        want = (count, self._bundle.manifest.widths.product)
+        if vectors.shape != want or not np.isfinite(vectors).all():
+            raise ProductError(
+                f"product.onnx: got vectors {vectors.shape}, finite:"
+                f" {bool(np.isfinite(vectors).all())}, want finite ones of {want}"
+            )
+        return EncodedProducts(
+            categories=categories,
+            levels=batch.levels,
+            attributes=batch.attributes,
+            stats=stats.reshape(count, len(schema.product_columns)),
+            vectors=vectors,
+        )
+
+
+def parse_line(line: bytes | str, where: str) -> dict[str, Any]:
+    """Return the JSON object of a line.
+
+    Raises:
+        ProductError: When it is none.
+    """
+    try:
+        value = json.loads(line if isinstance(line, str) else line.decode())
+    except ValueError as error:
+        raise ProductError(f"{where}: got {error}, want a JSON object") from error
+    if not isinstance(value, dict):
+        raise ProductError(f"{where}: got a {type(value).__name__}, want a JSON object")
+    return value
+
+
+def check_id(product_id: object, where: str) -> str:
+    """Return a product id.
+
+    Raises:
+        ProductError: When it is none.
+    """
+    if isinstance(product_id, str) and 1 <= len(product_id) <= MAX_ID_BYTES // 4:
+        return product_id  # whatever its characters, they take four bytes at most
+    if not isinstance(product_id, str) or not 1 <= _size(product_id) <= MAX_ID_BYTES:
+        raise ProductError(
+            f"{where}: got id {str(product_id)[:40]!r}, want a text of 1 to {MAX_ID_BYTES} bytes"
+        )
+    return product_id
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
+
+
+def _text(value: object, where: str, name: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ProductError(f"{where}: {name}: got {str(value)[:40]!r}, want a text or null")
+    return value
+
+
+def _number(value: object, where: str, name: str) -> float:
+    if value is None:
+        return math.nan
+    if not isinstance(value, int | float) or not abs(value) <= _FLOAT32_MAX:
+        raise ProductError(
+            f"{where}: {name}: got {value!r}, want a finite number (float32) or null"
+        )
+    return float(value)

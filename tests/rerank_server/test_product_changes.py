@@ -1,0 +1,102 @@
+"""The log of changes: numbered, durable, whole or refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rerank_server.product_changes import LOG_FILE, Change, ChangeLog, ChangeLogError
+
+
+@pytest.fixture
+def log(tmp_path):
+    opened = ChangeLog(tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_changes_are_numbered_and_the_newest_of_a_product_is_kept(log):
+    assert log.last() == 0
+    assert log.append([Change("a", "1"), Change("b", "2")]) == 2
+    assert log.append([Change("a", "3")]) == 3
+    assert log.read(0, 10) == [Change("b", "2", 2), Change("a", "3", 3)]
+    assert log.read(2, 10) == [Change("a", "3", 3)]
+    assert log.read(0, 10, through=2) == [Change("b", "2", 2)]
+    assert log.read(0, 1) == [Change("b", "2", 2)]
+    assert (log.count(0), log.count(2)) == (2, 1)
+
+
+def test_a_product_that_comes_back_is_fresh_from_then_on(log):
+    log.append([Change("a", "1")])
+    log.append([Change("a", None)])
+    assert log.read(0, 10) == [Change("a", None, 2)]
+    log.append([Change("a", "2")])
+    log.append([Change("a", "3")])
+    assert log.read(0, 10) == [Change("a", "3", 4, fresh=True)]
+
+
+def test_any_id_and_text_comes_back_as_it_was(log):
+    changes = [Change("\ud800", "1"), Change("ß\0", '{"text": "\\ud800 ☃"}')]
+    log.append(changes)
+    assert [(change.product_id, change.record) for change in log.read(0, 10)] == [
+        (change.product_id, change.record) for change in changes
+    ]
+
+
+def test_two_openings_number_together(tmp_path, log):
+    other = ChangeLog(tmp_path)
+
+    def append(number: int) -> None:
+        (log, other)[number % 2].append([Change(f"product {number}", "x")])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(append, range(40)))
+    numbers = [change.sequence for change in other.read(0, 100)]
+    assert numbers == list(range(1, 41))
+    assert log.last() == 40
+    other.close()
+
+
+def test_a_full_disk_appends_nothing_and_the_log_goes_on(log):
+    log.append([Change("a", "1")])
+    pages = log._database.execute("PRAGMA page_count").fetchone()[0]
+    log._database.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(ChangeLogError, match=r"database or disk is full, want .* room"):
+        log.append([Change("b", "x"), Change("c", "x" * 100_000)])
+    assert log.read(0, 10) == [Change("a", "1", 1)]
+    log._database.execute("PRAGMA max_page_count=1000000")
+    assert log.append([Change("b", "2")]) == 2
+
+
+def test_a_cut_log_is_refused(tmp_path):
+    log = ChangeLog(tmp_path)
+    log.append([Change(f"product {number}", "x" * 500) for number in range(200)])
+    log.close()
+    path = tmp_path / LOG_FILE
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ChangeLogError, match=r"changes\.sqlite: got .*, want a whole log"):
+        ChangeLog(tmp_path)
+
+
+def test_what_is_no_log_is_refused(tmp_path):
+    (tmp_path / LOG_FILE).write_bytes(b"no database" * 1_000)
+    with pytest.raises(ChangeLogError, match="got file is not a database"):
+        ChangeLog(tmp_path)
+
+
+def test_another_format_is_refused(tmp_path):
+    with sqlite3.connect(tmp_path / LOG_FILE) as database:
+        database.execute("PRAGMA user_version=9")
+    database.close()
+    with pytest.raises(ChangeLogError, match="got format version 9, want 1"):
+        ChangeLog(tmp_path)
+
+
+def test_a_snapshot_is_of_one_moment(log):
+    log.append([Change("a", "1"), Change("b", "2")])
+    with log.snapshot() as read:
+        log.append([Change("a", "3")])
+        assert read(0, 10) == [Change("a", "1", 1), Change("b", "2", 2)]
+    assert log.read(0, 10) == [Change("b", "2", 2), Change("a", "3", 3)]
