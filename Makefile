@@ -30,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .PHONY: help setup demo test check static format lint types imports protolint fmt proto generate \
-  benchmark wheel lock clean
+  benchmark benchmark-server wheel lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -81,6 +81,11 @@ generate:
 
 benchmark: $(STAMP) ## Train on all data and write tests/benchmarks/results
 	@$(PY) -m trainer benchmark --readme README.md $(ARGS)
+
+benchmark-server: $(STAMP) ## Measure the server: SERVED="--bundle B --products P --snapshot S"
+	@$(PY) -m tests.benchmarks.server $(SERVED)
+	@$(PY) -m tests.benchmarks.overload $(SERVED) --out tests/benchmarks/results/overload.json
+	@$(PY) -m tests.benchmarks.server.section
 
 wheel: $(STAMP) ## Build the wheel into dist/
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(PY) --out-dir dist && ls dist/*.whl

@@ -42,7 +42,7 @@ def log(tmp_path_factory):
 
 def baskets_before(prepared, day):
     """The products of every basket before a day."""
-    baskets = {}
+    baskets: dict[tuple[int, int], set[int]] = {}
     for shopper, (first, last) in enumerate(pairwise(prepared.shopper_offsets.tolist())):
         for index in range(first, last):
             time = int(prepared.interaction_times[index])
