@@ -69,7 +69,8 @@ class RerankServiceServicer:
         RESOURCE_EXHAUSTED the message is larger than the server's message limit, there are more
         calls at once than it keeps in memory, or the caller's token is beyond
         its rate (the trailer grpc-retry-pushback-ms says when to come again)
-        CANCELLED          the client went away
+        CANCELLED          the client went away, or more calls wait unread than the server takes
+        (an overload; show retrieval order)
         UNAVAILABLE        the server is stopping or cannot be reached
         INTERNAL           a defect of the server; its log has the details
         """

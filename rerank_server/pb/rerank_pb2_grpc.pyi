@@ -53,7 +53,8 @@ class RerankServiceStub:
       RESOURCE_EXHAUSTED the message is larger than the server's message limit, there are more
                          calls at once than it keeps in memory, or the caller's token is beyond
                          its rate (the trailer grpc-retry-pushback-ms says when to come again)
-      CANCELLED          the client went away
+      CANCELLED          the client went away, or more calls wait unread than the server takes
+                         (an overload; show retrieval order)
       UNAVAILABLE        the server is stopping or cannot be reached
       INTERNAL           a defect of the server; its log has the details
     """
@@ -86,7 +87,8 @@ class RerankServiceAsyncStub(RerankServiceStub):
       RESOURCE_EXHAUSTED the message is larger than the server's message limit, there are more
                          calls at once than it keeps in memory, or the caller's token is beyond
                          its rate (the trailer grpc-retry-pushback-ms says when to come again)
-      CANCELLED          the client went away
+      CANCELLED          the client went away, or more calls wait unread than the server takes
+                         (an overload; show retrieval order)
       UNAVAILABLE        the server is stopping or cannot be reached
       INTERNAL           a defect of the server; its log has the details
     """
@@ -122,7 +124,8 @@ class RerankServiceServicer(metaclass=_abc_1.ABCMeta):
           RESOURCE_EXHAUSTED the message is larger than the server's message limit, there are more
                              calls at once than it keeps in memory, or the caller's token is beyond
                              its rate (the trailer grpc-retry-pushback-ms says when to come again)
-          CANCELLED          the client went away
+          CANCELLED          the client went away, or more calls wait unread than the server takes
+                             (an overload; show retrieval order)
           UNAVAILABLE        the server is stopping or cannot be reached
           INTERNAL           a defect of the server; its log has the details
         """
