@@ -131,6 +131,9 @@ def _keep(target: Path, folder: Path) -> None:
     incomplete.mkdir(parents=True)
     for path in [*target.glob("cross-rerank-*.zip"), *target.glob("surefire-reports/*.xml")]:
         shutil.copy(path, incomplete)
+    for older in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
+        if older != incomplete:
+            shutil.rmtree(older)
     incomplete.replace(folder)
     shutil.rmtree(target)
 

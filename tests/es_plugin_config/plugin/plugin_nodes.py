@@ -128,7 +128,8 @@ def _install_plugin(version: str | None) -> Installation:
     archive = build(installation.version).archive
     home = installation.home.with_name(f"{installation.home.name}-{archive.parent.name}")
     if not (home / "plugins" / "cross-rerank").is_dir():
-        shutil.rmtree(home, ignore_errors=True)
+        for older in home.parent.glob(f"{home.name.rpartition('-')[0]}-*"):
+            shutil.rmtree(older, ignore_errors=True)
         shutil.copytree(installation.home, home, copy_function=os.link)
         environment = {
             "ES_JAVA_HOME": str(installation.java_home),

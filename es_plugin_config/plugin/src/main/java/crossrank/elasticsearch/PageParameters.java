@@ -106,8 +106,10 @@ final class PageParameters {
         },
         RETRIEVER);
     parser.declareString(optionalConstructorArg(), QUERY);
-    parser.declareObject(optionalConstructorArg(), (p, c) -> SHOPPER_PARSER.apply(p, null), SHOPPER);
-    parser.declareObject(optionalConstructorArg(), (p, c) -> CONTEXT_PARSER.apply(p, null), CONTEXT);
+    parser.declareObject(
+        optionalConstructorArg(), (p, c) -> SHOPPER_PARSER.apply(p, null), SHOPPER);
+    parser.declareObject(
+        optionalConstructorArg(), (p, c) -> CONTEXT_PARSER.apply(p, null), CONTEXT);
     parser.declareObject(optionalConstructorArg(), (p, c) -> weights(p), OBJECTIVES);
     parser.declareString(optionalConstructorArg(), ID_FIELD);
     parser.declareField(

@@ -188,7 +188,8 @@ final class RerankClient implements Closeable {
     long began = System.nanoTime();
     ServerConnection server = connection;
     if (server == null) {
-      taker.accept(Outcome.degraded(Outcome.Reason.NOT_CONFIGURED, "crossrank.address is not set", 0));
+      String detail = "crossrank.address is not set";
+      taker.accept(Outcome.degraded(Outcome.Reason.NOT_CONFIGURED, detail, 0));
       return;
     }
     if (inFlight.incrementAndGet() > maxInFlight) {

@@ -37,7 +37,8 @@ final class StatsHandler extends BaseRestHandler {
 
   @Override
   protected RestChannelConsumer prepareRequest(RestRequest request, NodeClient unused) {
-    return channel -> channel.sendResponse(new RestResponse(RestStatus.OK, write(channel.newBuilder())));
+    return channel ->
+        channel.sendResponse(new RestResponse(RestStatus.OK, write(channel.newBuilder())));
   }
 
   private XContentBuilder write(XContentBuilder builder) throws IOException {

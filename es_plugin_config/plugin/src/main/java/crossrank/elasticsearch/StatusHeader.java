@@ -12,7 +12,8 @@ final class StatusHeader {
   static String of(Outcome outcome) {
     long tookMs = TimeUnit.NANOSECONDS.toMillis(outcome.tookNanos());
     if (!outcome.isDegraded()) {
-      return "reranked; bundle=" + printable(outcome.response().getBundleId()) + "; took_ms=" + tookMs;
+      String bundle = printable(outcome.response().getBundleId());
+      return "reranked; bundle=" + bundle + "; took_ms=" + tookMs;
     }
     String detail = printable(outcome.detail());
     return "degraded; reason="
