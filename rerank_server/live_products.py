@@ -206,7 +206,9 @@ class LiveProducts:
         if self.log.count(held.store_through) > COMPACT_AT * spare:
             through = self.log.last()
             out = self._path(base.origin, bundle, through)
-            compact(folder, bundle, held.encoder, self.log, out, through)
+            with _alone(self.folder, wait=True):
+                self._remove_cut()
+                compact(folder, bundle, held.encoder, self.log, out, through)
             store = ProductStore.open(out, bundle, spare_rows=spare)
             held = HeldStore(served, out, store, base.origin)
         return held
@@ -215,6 +217,7 @@ class LiveProducts:
         through = held.applied
         out = self._path(held.origin, served.bundle, through)
         started = time.monotonic()
+        self._remove_cut()
         compact(held.folder, served.bundle, held.encoder, self.log, out, through)
         fields = {"changes_through": through, "took_s": round(time.monotonic() - started, 2)}
         _LOG.info("products compacted", extra={"fields": fields})
@@ -265,6 +268,11 @@ class LiveProducts:
         ]
         return max(found, default=None)
 
+    def _remove_cut(self) -> None:
+        """Remove what compactions that were killed left behind; only who compacts alone may."""
+        for path in self.folder.glob(".store-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
     def _remove_old(self, origin: str, bundle: Bundle, newest: int) -> None:
         """Remove the generations that this one replaces, and old ones of other bundles."""
         with self._lock:
@@ -306,11 +314,11 @@ def _check_changes(changes: Sequence[Change]) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Yield whether this process alone compacts now."""
+def _alone(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Yield whether this process alone compacts now; when told to, wait until it does."""
     with (folder / _LOCK_FILE).open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             yield False
         else:

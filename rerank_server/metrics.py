@@ -100,6 +100,7 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self.serving: Callable[[], Serving] | None = None
+        self.queued_candidates: Callable[[], int] | None = None
         self.in_flight = 0
         self._calls: Counter[tuple[str, str]] = Counter()
         self._degraded: Counter[str] = Counter()
@@ -165,6 +166,12 @@ class Metrics(Collector):
         yield stages
         yield _histogram("crossrank_page_candidates", "Candidates of a page", self._candidates)
         yield _histogram("crossrank_scorer_call_pages", "Pages of one scorer call", self._batches)
+        if self.queued_candidates is not None:
+            yield GaugeMetricFamily(
+                "crossrank_queued_candidates",
+                "Candidates of the pages that wait",
+                value=self.queued_candidates(),
+            )
         if self.serving is not None:
             yield from _serving_families(self.serving())
 

@@ -213,6 +213,7 @@ class RerankServer:
             )
 
         metrics.serving = serving
+        metrics.queued_candidates = lambda: self._admission.queued_candidates
 
     def _interceptors(self) -> list[grpc.aio.ServerInterceptor]:
         """Return what stands around each call, outermost first."""

@@ -102,6 +102,23 @@ async def test_calls_in_flight_are_seen_while_they_are(serving, tiny_reranker):
     assert metrics.in_flight == 0
 
 
+async def test_candidates_that_wait_are_seen_while_they_do(serving, tiny_reranker):
+    metrics = Metrics()
+    running = await serving(
+        with_scorer(tiny_reranker, SlowScorer(0.3)), doors=Doors(metrics=metrics)
+    )
+    page = pb.RerankRequest(candidate_ids=["a", "b", "c"])
+    calls = [asyncio.ensure_future(running.stub.Rerank(page, timeout=20)) for _ in range(4)]
+    value = metrics.registry().get_sample_value
+    seen = 0.0
+    while seen != 6:  # two workers have a page each, two wait
+        assert not all(call.done() for call in calls)
+        await asyncio.sleep(0.005)
+        seen = value("crossrank_queued_candidates") or 0.0
+    await asyncio.gather(*calls)
+    assert value("crossrank_queued_candidates") == 0
+
+
 async def test_the_newest_trace_is_the_exemplar_in_openmetrics_only(serving, tiny_reranker):
     metrics = Metrics()
     running = await serving(tiny_reranker, doors=Doors(metrics=metrics))

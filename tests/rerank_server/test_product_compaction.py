@@ -70,3 +70,14 @@ def test_rows_stay_and_deleted_ones_lead_nowhere(tiny_folders, tmp_path):
     assert store.manifest is not None
     assert store.manifest.rows == 6
     live.close()
+
+
+def test_what_a_killed_compaction_left_is_removed(tiny_folders, tmp_path):
+    reranker, live = open_live(tiny_folders, tmp_path / "changes")
+    cut = live.folder / ".store-000000000000-000000000000-7.123-whole.new"
+    cut.mkdir()
+    (cut / "vectors.npy").write_bytes(b"half")
+    live.upsert([product("a")], reranker.bundle)
+    live.compact()
+    assert not cut.exists()
+    live.close()

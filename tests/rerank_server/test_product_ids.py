@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_server import product_ids
@@ -23,6 +23,7 @@ def write(folder, ids) -> ProductIds:
     return ProductIds.open(folder)
 
 
+@settings(max_examples=40, deadline=None)  # each writes files
 @given(
     st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=30, unique=True),
     st.lists(st.text(min_size=1, max_size=6), max_size=10),
@@ -40,6 +41,7 @@ def hash_of_length(ids) -> np.ndarray:
     return hashes
 
 
+@settings(max_examples=40, deadline=None)  # each writes files
 @given(
     st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=30, unique=True),
     st.lists(st.text(min_size=1, max_size=3), max_size=10),

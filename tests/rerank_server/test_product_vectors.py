@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -25,6 +25,7 @@ def test_bytes_by_hand():
     np.testing.assert_allclose(scales[0], 0.01, rtol=1e-6)
 
 
+@settings(deadline=None)
 @given(VECTORS)
 def test_an_error_is_at_most_half_a_step(vectors):
     step = np.abs(vectors).max(axis=1, keepdims=True) / 127
@@ -32,6 +33,7 @@ def test_an_error_is_at_most_half_a_step(vectors):
     assert (np.abs(got - vectors) <= step / 2 * 1.001 + 1e-30).all()
 
 
+@settings(deadline=None)
 @given(VECTORS)
 def test_half_precision_keeps_three_digits(vectors):
     got = held_as(vectors, "float16")[:]

@@ -56,20 +56,15 @@ async def test_calls_beyond_those_that_lie_unread_are_cut_off(serving, tiny_rera
 
 @fault("three times the load that it carries", "what is late comes in retrieval order: `DEADLINE`")
 async def test_past_saturation_every_page_has_an_order_in_time(serving, tiny_reranker):
-    running = await serving(with_scorer(tiny_reranker, SlowScorer(0.02)))
-    await asyncio.gather(*(running.stub.Rerank(PAGE, timeout=5) for _ in range(8)))
-    loop = asyncio.get_running_loop()
+    running = await serving(with_scorer(tiny_reranker, SlowScorer(0.04)))
+    await asyncio.gather(*(running.stub.Rerank(PAGE, timeout=5) for _ in range(4)))
     calls = []
-    for number in range(150):  # 2 workers carry 100 a second; this offers 300
-        due = loop.time() + 1 / 300
-        calls.append(asyncio.ensure_future(running.stub.Rerank(PAGE, timeout=0.4)))
-        assert number < 150
-        await asyncio.sleep(max(due - loop.time(), 0))
+    for _ in range(200):  # 2 workers carry 50 a second; this offers at least three times that
+        calls.append(asyncio.ensure_future(running.stub.Rerank(PAGE, timeout=2)))
+        await asyncio.sleep(0.003)
     answers = await asyncio.gather(*calls, return_exceptions=True)
-    late = [one for one in answers if isinstance(one, grpc.aio.AioRpcError)]
-    assert {one.code() for one in late} <= {grpc.StatusCode.DEADLINE_EXCEEDED}
-    assert len(late) < 15
     given = [one for one in answers if not isinstance(one, BaseException)]
+    assert len(given) == len(answers)
     degraded = [one for one in given if one.degraded]
     assert {one.degraded_reason for one in degraded} == {pb.DEGRADED_REASON_DEADLINE}
     assert all(list(one.candidate_ids) == list(PAGE.candidate_ids) for one in degraded)
