@@ -30,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .PHONY: help setup demo test check static format lint types imports protolint fmt proto generate \
-  benchmark benchmark-server wheel lock clean
+  benchmark benchmark-learning benchmark-server wheel lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -82,10 +82,15 @@ generate:
 benchmark: $(STAMP) ## Train on all data and write tests/benchmarks/results
 	@$(PY) -m trainer benchmark --readme README.md $(ARGS)
 
+LEARNING_DATA ?= ../shared/data
+benchmark-learning: $(STAMP) ## Compare rankings on the public data sets in LEARNING_DATA
+	@$(PY) -m trainer benchmark --all-in $(LEARNING_DATA) --readme README.md $(ARGS)
+
 benchmark-server: $(STAMP) ## Measure the server: SERVED="--bundle B --products P --snapshot S"
 	@$(PY) -m tests.benchmarks.server $(SERVED)
 	@$(PY) -m tests.benchmarks.overload $(SERVED) --out tests/benchmarks/results/overload.json
 	@$(PY) -m tests.benchmarks.server.section
+	@$(PY) -m tests.deploy.sizing
 
 wheel: $(STAMP) ## Build the wheel into dist/
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(PY) --out-dir dist && ls dist/*.whl
@@ -97,6 +102,14 @@ lock: $(BIN)/uv ## Resolve the dependencies again and write the lock files
 	@$(COMPILE) --constraints requirements.lock --output-file requirements-server.lock pyproject.toml
 	@$(COMPILE) --constraints requirements.lock --extra trainer --extra search \
 	  --output-file requirements-trainer.lock pyproject.toml
+	@echo "resolving the images' requirements-serving.lock, -serving-gpu.lock and -demo.lock"
+	@$(COMPILE) --constraints requirements.lock --extra gateway --extra http --extra otlp \
+	  --output-file requirements-serving.lock pyproject.toml
+	@echo "onnxruntime; sys_platform == 'never'" | $(COMPILE) --constraints requirements.lock \
+	  --override - --extra gpu --extra gateway --extra http --extra otlp \
+	  --output-file requirements-serving-gpu.lock pyproject.toml
+	@$(COMPILE) --constraints requirements.lock --extra demo --extra gateway --extra otlp \
+	  --output-file requirements-demo.lock pyproject.toml
 
 clean: ## Remove what was built or cached; keeps .venv and the demo's data
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \

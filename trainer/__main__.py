@@ -15,6 +15,7 @@ from trainer.atomic_text import write_text
 from trainer.config import TrainConfig, read_config
 from trainer.evaluation import evaluation_from_json, to_json
 from trainer.kernels import prefer_fast_kernels
+from trainer.learning_options import add_learning_options
 from trainer.provenance import command_line
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "benchmark":
             _add_budget(added)
+            add_learning_options(added)
         added.set_defaults(command=command)
     return parser
 
@@ -159,6 +161,12 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _benchmark(options: argparse.Namespace) -> int:
+    if options.path is not None or options.all_in is not None:
+        from trainer.learning_command import run_learning  # noqa: PLC0415
+
+        for told in run_learning(options):
+            print(told)
+        return 0
     from trainer.benchmark import run_benchmark  # noqa: PLC0415
     from trainer.benchmark_parts import BenchmarkBudget  # noqa: PLC0415
     from trainer.evaluation_tables import format_tables  # noqa: PLC0415

@@ -1,0 +1,1 @@
+"""Data folders of five known formats, turned into pages to rank."""

@@ -1,0 +1,54 @@
+"""From a data folder to labelled pages, by the format that its columns show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainer.formats.candidate_lists import pages_of_runs
+from trainer.formats.columns import find_tables, format_name, read_folder
+from trainer.formats.labelled_pages import LabelledPages
+from trainer.formats.query_pages import pages_of_judgments, pages_of_pairs
+from trainer.formats.shopper_pages import (
+    ShopperLimits,
+    pages_of_interactions,
+    pages_of_ratings,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a folder is read.
+
+    Attributes:
+        format: A word of `NAMES`; empty: whatever the columns show.
+        limits: Of pages and candidates, for the formats of shoppers.
+        seed: Of every draw.
+    """
+
+    format: str = ""
+    limits: ShopperLimits = field(default_factory=ShopperLimits)
+    seed: int = 7
+
+
+def read_pages(folder: Path, reading: Reading) -> LabelledPages:
+    """Return the pages of a folder.
+
+    Raises:
+        FormatError: When its columns are of no format, or not of the one that was named.
+        DataError: When there is nothing to rank or to learn.
+    """
+    wanted = format_name(reading.format) if reading.format else None
+    name, tables = find_tables(folder, read_folder(folder), wanted)
+    if name == "pairs":
+        return pages_of_pairs(tables["pairs"], reading.seed)
+    if name == "judgments+products":
+        return pages_of_judgments(tables["judgments"], tables["products"], reading.seed)
+    if name == "run+qrel":
+        most = sum(reading.limits.pages)
+        return pages_of_runs(tables["run"], tables["qrel"], most, reading.seed)
+    if name == "interactions+items":
+        return pages_of_interactions(
+            tables["interactions"], tables["items"], reading.limits, reading.seed
+        )
+    return pages_of_ratings(tables["ratings"], reading.limits, reading.seed)
