@@ -217,9 +217,10 @@ def _version_order(version: str) -> tuple[int, ...]:
 def _read_key(file: Path) -> str:
     try:
         key = file.read_text(encoding="utf-8").strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationClusterError(
-            f"API key: got {error.strerror or error} for {file}, want a file with a key"
+            f"API key: got {reason} for {file}, want a file with a key"
         ) from error
     if not key:
         raise ConfigurationClusterError(f"API key: got an empty file {file}, want a key")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -302,12 +303,19 @@ def _remove_older(client: Elasticsearch, options: IndexOptions, name: str) -> tu
     older = sorted(
         (int(each["settings"]["index"]["creation_date"]), index)
         for index, each in answer.items()
-        if index != name and each.get("mappings", {}).get("_meta", {}).get(META, {}).get("whole")
+        if index != name
+        and _is_of_alias(index, options.alias)
+        and each.get("mappings", {}).get("_meta", {}).get(META, {}).get("whole")
     )
     removed = tuple(index for _, index in older[: max(0, len(older) - options.keep)])
     for index in removed:
         call(client, "DELETE", f"/{index}")
     return removed
+
+
+def _is_of_alias(index: str, alias: str) -> bool:
+    """Whether an index was built for this alias, not for a longer one such as `<alias>-shoes`."""
+    return re.fullmatch(f"[0-9a-f]{{{HASH_DIGITS}}}", index.removeprefix(f"{alias}-")) is not None
 
 
 def _documents(

@@ -109,9 +109,10 @@ def _call(
     Raises:
         KibanaError: When nobody answers, or somebody that is no Kibana.
     """
+    if not _is_address(kibana.url):
+        shown = kibana.url.rpartition("@")[2]  # no password in an error
+        raise KibanaError(f"address of Kibana: got {shown!r}, want http(s)://host:port")
     address = urlsplit(kibana.url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise KibanaError(f"address of Kibana: got {kibana.url!r}, want http(s)://host:port")
     prefix = address.path.rstrip("/") + (f"/s/{quote(kibana.space)}" if kibana.space else "")
     connection = _connection(kibana)
     try:
@@ -135,6 +136,15 @@ def _call(
             f"Kibana at {address.hostname}: got {response.status} {shown!r}, want JSON"
         ) from error
     return response.status, answer
+
+
+def _is_address(text: str) -> bool:
+    try:
+        address = urlsplit(text)
+        address.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return False
+    return address.scheme in ("http", "https") and bool(address.hostname)
 
 
 def _connection(kibana: Kibana) -> http.client.HTTPConnection:

@@ -282,9 +282,10 @@ def inference(
 def _read_token(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise CommandUsageError(
-            f"token: got {error.strerror or error} for {file}, want a file with a token"
+            f"token: got {reason} for {file}, want a file with a token"
         ) from error
 
 

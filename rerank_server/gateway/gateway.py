@@ -81,21 +81,21 @@ class Gateway:
         route = find_route(request.method, request.raw_path)
         kind = _PASSED if route is None else route.kind
         self._metrics.in_flight += 1
-        status = 0
+        status = 500
         try:
             await _let_body_come(request)
             response = await (
                 self._pass(request) if route is None else self._search(request, route)
             )
             status = response.status
-        except UpstreamError as error:
-            status = error.status
-            response = error_answer(status, "crossrank_gateway_exception", str(error))
-            fields = {"kind": kind, "status": status, "reason": str(error)}
-            _LOG.warning("Elasticsearch gave no answer", extra={"fields": fields})
         except (ConnectionError, asyncio.CancelledError):
             status = 499  # the caller went away
             raise
+        except (UpstreamError, aiohttp.ClientError) as error:
+            status, reason = _told(error)
+            response = error_answer(status, "crossrank_gateway_exception", reason)
+            fields = {"kind": kind, "status": status, "reason": reason}
+            _LOG.warning("Elasticsearch gave no answer", extra={"fields": fields})
         finally:
             self._metrics.in_flight -= 1
             self._metrics.count_request(kind, status)
@@ -110,13 +110,15 @@ class Gateway:
         body = request.content if request.body_exists else None
         headers = headers_to_send(request.raw_headers, frozenset())
         method, target = request.method, request.raw_path
-        try:
-            async with self._upstream.send(method, target, headers, body) as answer:
-                return await pass_on(request, answer)
-        except aiohttp.ClientError as error:
-            raise UpstreamError(
-                502, f"Elasticsearch: got {type(error).__name__} within an answer"
-            ) from error
+        async with self._upstream.send(method, target, headers, body) as answer:
+            return await pass_on(request, answer)
+
+
+def _told(error: UpstreamError | aiohttp.ClientError) -> tuple[int, str]:
+    """Return the status that a caller is told, and why."""
+    if isinstance(error, UpstreamError):
+        return error.status, str(error)
+    return 502, f"Elasticsearch: got {type(error).__name__} within an answer"
 
 
 async def _let_body_come(request: web.BaseRequest) -> None:

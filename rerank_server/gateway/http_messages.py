@@ -115,7 +115,8 @@ def rewritten(
 ) -> web.Response:
     """Return an answer whose body the gateway wrote, compressed if the caller takes that."""
     headers = CIMultiDict(raw_headers)
-    headers[STATUS_HEADER] = status
+    if status:
+        headers[STATUS_HEADER] = status
     if takes_gzip(request.headers) and len(body) >= _WORTH_COMPRESSING:
         body = gzip.compress(body, _COMPRESS_LEVEL)
         headers["Content-Encoding"] = "gzip"

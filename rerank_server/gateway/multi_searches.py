@@ -82,11 +82,7 @@ class MultiSearches:
             return await self._answer(call, inner, begun)
         except UpstreamError as error:
             problem = RankingError("elasticsearch_failed", str(error))
-            outcomes = []
-            for number, side in begun.items():
-                side.timed.elasticsearch_status = error.status
-                plan = inner[number].plan
-                outcomes.append(self._searches.reranking.refused(plan, b"", problem, side.timed))
+            outcomes = self._refused(inner, begun, problem, error.status, 0.0)
             self._searches.record(outcomes, call.heard)
             raise
         finally:
@@ -117,13 +113,35 @@ class MultiSearches:
             body = msgspec.json.encode(members)
         elif any(item.asks for item in inner):
             # the whole request was refused, or the caller's filter took its answers away
+            problem = RankingError(
+                "elasticsearch_refused",
+                f"widened searches: got status {answered.status} without their answers, want them",
+            )
             answered = await self._searches.ask(call, _lines(inner, widened=False), call.query)
             body = answered.body
+            outcomes = self._refused(inner, begun, problem, answered.status, since_ms(began))
         response = self._searches.response(call, answered, body, outcomes)
         await response.prepare(call.request)
         await response.write_eof()
         self._searches.record(outcomes, call.heard)
         return response
+
+    def _refused(
+        self,
+        inner: Sequence[_Inner],
+        begun: Mapping[int, _Begun],
+        problem: RankingError,
+        status: int,
+        took_ms: float,
+    ) -> list[Outcome]:
+        """Return what became of the searches of a request that failed as a whole."""
+        outcomes = []
+        for number, side in begun.items():
+            side.timed.elasticsearch_status = status
+            side.timed.elasticsearch_ms = took_ms
+            plan = inner[number].plan
+            outcomes.append(self._searches.reranking.refused(plan, b"", problem, side.timed))
+        return outcomes
 
     def _read(self, call: Call) -> list[_Inner]:
         """Return the searches of a body; none where no search can be one to rerank.

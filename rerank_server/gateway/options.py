@@ -106,6 +106,8 @@ def read_options(where: str, said: Mapping[str, Any], defaults: RerankOptions) -
 def _text(where: str, value: Any, longest: int = _MAX_TEXT) -> str:  # noqa: ANN401 - JSON
     if not isinstance(value, str) or len(value.encode(errors="replace")) > longest:
         raise OptionsError(f"{where}: got {_shown(value)}, want a text of at most {longest} bytes")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise OptionsError(f"{where}: got half of a surrogate pair, want text that UTF-8 can carry")
     return value
 
 

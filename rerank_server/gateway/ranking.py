@@ -98,7 +98,7 @@ class RankerClient:
         if not self._breaker.lets_through():
             raise RankingError("circuit_open", "reranker: got failures in a row, waiting a little")
         self._calls += 1
-        failed = True
+        failed: bool | None = None  # of the server; None when the call says nothing about it
         try:
             answer = await self._client.ask(page, timeout_ms=timeout_ms)
             failed = False
@@ -107,13 +107,12 @@ class RankerClient:
             reasons = _ITS_FAULT if failed else _NOT_ITS_FAULT
             raise RankingError(reasons.get(error.status, "failed"), str(error)) from error
         except AnswerError as error:
+            failed = True
             raise RankingError("wrong_answer", str(error)) from error
-        except asyncio.CancelledError:
-            failed = False  # the caller went away
-            raise
         finally:
             self._calls -= 1
-            self._breaker.count(failed=failed)
+            if failed is not None:
+                self._breaker.count(failed=failed)
         trace = answer.policy_trace
         return Ranking(
             ids=answer.candidate_ids,

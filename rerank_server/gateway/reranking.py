@@ -228,15 +228,18 @@ class Reranking:
         """Return the order of a first page; a further page has that of the first."""
         mark = widened.fingerprint
         if widened.offset and (kept := self._kept.find(mark, candidates)):
-            if kept.ranking is None:
-                raise kept.problem or RankingError("gateway_failed", "order: got none, want one")
-            return kept.ranking
+            if kept.problem is not None:
+                raise RankingError(kept.problem.reason, str(kept.problem))
+            if kept.ranking is not None:
+                return kept.ranking
         try:
             ranking = await self._rank(candidates, widened, history, timed)
         except PageError as error:
             raise RankingError("refused_page", str(error)) from error
         except RankingError as problem:
-            self._kept.keep(mark, candidates, None, problem)
+            # another error, since the traceback of this one holds the whole answer
+            kept_problem = RankingError(problem.reason, str(problem))
+            self._kept.keep(mark, candidates, None, kept_problem)
             raise
         self._kept.keep(mark, candidates, ranking, None)
         return ranking

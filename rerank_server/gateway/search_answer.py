@@ -173,7 +173,8 @@ def write_page(
 def with_status(members: Mapping[str, Raw], said: Mapping[str, Any]) -> bytes:
     """Return an answer's members with `ext.rerank`, beside what else `ext` holds."""
     ext = _MEMBERS.decode(members["ext"]) if "ext" in members else {}
-    ext["rerank"] = Raw(msgspec.json.encode(said))
+    # in ASCII: an error may quote a name with half of a surrogate pair, which UTF-8 cannot carry
+    ext["rerank"] = Raw(json.dumps(said, separators=(",", ":")).encode())
     return bytes(_object({**members, "ext": _object(ext)}))
 
 
@@ -203,7 +204,7 @@ def add_status(body: bytes, said: Mapping[str, Any]) -> bytes:
 def pretty(body: bytes) -> bytes:
     """Return JSON as the parameter `pretty` asks for it."""
     text = json.dumps(json.loads(body), ensure_ascii=False, indent=2, separators=(",", " : "))
-    return f"{text}\n".encode()
+    return f"{text}\n".encode(errors="replace")  # half of a surrogate pair has no UTF-8
 
 
 def _set_filtered(outer: dict[str, Raw], hits: Sequence[bytes]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
@@ -224,11 +224,13 @@ class Searches:
         return True
 
     def response(
-        self, call: Call, answered: Answered, body: bytes, outcomes: Iterable[Outcome]
+        self, call: Call, answered: Answered, body: bytes, outcomes: Sequence[Outcome]
     ) -> web.Response:
-        """Return the response to a caller whose searches ended so."""
+        """Return the response to a caller whose searches ended so; none of them says nothing."""
         reasons = {outcome.record.degraded_reason for outcome in outcomes} - {""}
-        status = f"degraded; reason={','.join(sorted(reasons))}" if reasons else "reranked"
+        status = "reranked" if outcomes else ""
+        if reasons:
+            status = f"degraded; reason={','.join(sorted(reasons))}"
         if asks_pretty(call.query) and answered.status == HTTPStatus.OK:
             body = pretty(body)
         response = rewritten(call.request, answered.headers, body, status)

@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
+import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 from prometheus_client.registry import Collector
 
 from rerank_server.access_log import read_shopper_key
-from rerank_server.gateway.errors import GatewaySettingsError
+from rerank_server.gateway.errors import EventsError, GatewaySettingsError
 from rerank_server.gateway.events import EventSettings, ShopperEvents
 from rerank_server.gateway.gateway import Gateway
 from rerank_server.gateway.gateway_metrics import GatewayMetrics
@@ -35,6 +36,8 @@ from rerank_server.tls import TlsFiles, check_address, server_context
 _BACKLOG = 1_024
 # Longer than a load balancer keeps its own: it closes first.
 _KEEP_ALIVE_S = 75.0
+# Much longer than a search waits: what comes late is kept for the shopper's next search.
+_LONGEST_EVENTS_READ_S = 10.0
 _MAX_LINE_BYTES = 16 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
 _LOG = logging.getLogger(__name__)
@@ -203,8 +206,14 @@ def _open_events(settings: GatewaySettings, upstream: Upstream, key: bytes | Non
         if sent := own or authorization:
             headers["Authorization"] = sent
         target = f"/{index}/_search?ignore_unavailable=true&filter_path=hits.hits._source"
-        async with upstream.send("POST", target, headers, body, again=True) as answer:
-            return answer.status, await answer.content.read()
+        try:
+            async with (
+                asyncio.timeout(_LONGEST_EVENTS_READ_S),
+                upstream.send("POST", target, headers, body, again=True) as answer,
+            ):
+                return answer.status, await answer.content.read()
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise EventsError(f"events: got {type(error).__name__}, want an answer") from error
 
     return ShopperEvents(
         search,

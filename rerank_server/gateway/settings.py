@@ -96,6 +96,10 @@ class GatewaySettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise GatewaySettingsError(f"{name}: got {value}, want {low} to {high}")
+        if not self.nodes:
+            raise GatewaySettingsError(
+                f"elasticsearch: got {self.elasticsearch!r}, want http(s)://host:port"
+            )
         if self.log_level not in LOG_LEVELS:
             raise GatewaySettingsError(
                 f"log_level: got {self.log_level!r}, want one of {', '.join(LOG_LEVELS)}"

@@ -18,7 +18,6 @@ from rerank_server.load.figures import LoadFigures, LoadRecord
 from rerank_server.page import SearchPage
 
 _WARM_UP_PAGES = 5
-# Answers that still come are waited for as long as the connection waits for one.
 _SEED = 7
 
 

@@ -70,7 +70,8 @@ class TelemetrySettings:
         for name in ("telemetry_url", "telemetry_otlp"):
             value = getattr(self, name)
             if value is not None and not _is_address(value):
-                raise TelemetrySettingsError(f"{name}: got {value!r}, want http(s)://host:port")
+                shown = value.rpartition("@")[2]  # no password in an error
+                raise TelemetrySettingsError(f"{name}: got {shown!r}, want http(s)://host:port")
         if (self.telemetry_url is None) != (self.telemetry_spool is None):
             raise TelemetrySettingsError(
                 "telemetry_url and telemetry_spool: got one of them, want both or none"
@@ -220,7 +221,11 @@ class _Closable(SearchRecorder, Protocol):
 
 
 def _is_address(text: str) -> bool:
-    address = urlsplit(text)
+    try:
+        address = urlsplit(text)
+        address.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return False
     return address.scheme in ("http", "https") and bool(address.hostname)
 
 

@@ -197,10 +197,11 @@ class Spool:
 
     def _write(self, framed: bytes) -> None:
         try:
-            if self._written is None or self._sizes[self._writing] >= self._segment_bytes:
-                self._written, self._writing = self._open_segment()
+            written = self._written
+            if written is None or self._sizes[self._writing] >= self._segment_bytes:
+                written = self._open_segment()
             start = self._sizes[self._writing]
-            _write_whole(self._written, framed, start)
+            _write_whole(written, framed, start)
         except OSError as error:
             raise SpoolError(
                 f"{self._folder}: got {error.strerror or error}, want to write to it"
@@ -209,7 +210,8 @@ class Spool:
         with self._lock:
             self._sizes[self._writing] = start + len(framed)
 
-    def _open_segment(self) -> tuple[int, int]:
+    def _open_segment(self) -> int:
+        """Make the next segment the one that is written, and return its descriptor."""
         number = self._next
         opened = os.open(
             self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
@@ -217,17 +219,21 @@ class Spool:
         self._next += 1
         try:
             _write_whole(opened, MAGIC, 0)
-        except OSError:
+            _sync_folder(self._folder)
+            self.sync()
+        except (OSError, SpoolError):
             os.close(opened)
             self._path(number).unlink(missing_ok=True)
             raise
         if self._written is not None:
-            self.sync()
             os.close(self._written)
-        _sync_folder(self._folder)
+        self._written = opened
+        # its number before its size: the other thread removes a segment that it has read to the
+        # end, unless this one writes it
+        self._writing = number
         with self._lock:
             self._sizes[number] = len(MAGIC)
-        return opened, number
+        return opened
 
     def _remove_sent(self) -> None:
         last = self._cursor
@@ -270,6 +276,10 @@ def _cut(content: bytes, max_records: int, max_bytes: int) -> _Cut:
     held = 0
     while len(cut.records) < max_records and cut.used + _HEADER.size <= len(content):
         length, checksum, written_ms = _HEADER.unpack_from(content, cut.used)
+        if written_ms == 0:  # no record: zeros that a loss of power left where one was written
+            cut.corrupt += 1
+            cut.used = len(content)
+            break
         begin = cut.used + _HEADER.size
         record = content[begin : begin + length]
         if len(record) < length:

@@ -117,6 +117,19 @@ def test_a_stopped_build_goes_on_and_the_alias_waits_for_it(elasticsearch_client
 
 
 @pytest.mark.elasticsearch
+def test_older_indices_are_removed_but_not_those_of_a_longer_alias(elasticsearch_client, tmp_path):
+    longer = IndexOptions(f"{ALIAS}-kept-shoes")
+    shoes = build_index(elasticsearch_client, lines(tmp_path / "shoes.jsonl", 3), longer)
+    options = IndexOptions(f"{ALIAS}-kept", keep=0)
+    first = build_index(elasticsearch_client, lines(tmp_path / "1.jsonl", 4), options)
+    assert first.removed == ()
+    second = build_index(elasticsearch_client, lines(tmp_path / "2.jsonl", 5), options)
+    assert second.removed == (first.name,)
+    (name,) = elasticsearch_client.indices.get_alias(name=longer.alias)
+    assert name == shoes.name
+
+
+@pytest.mark.elasticsearch
 def test_repeated_ids_are_counted_and_the_last_one_stays(
     elasticsearch_client, elasticsearch_url, tmp_path, capsys
 ):

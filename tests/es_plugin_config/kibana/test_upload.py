@@ -116,6 +116,13 @@ def test_a_server_that_is_no_kibana_is_named(kibana: FakeKibana) -> None:
         upload_dashboards(Kibana(kibana.url))
 
 
+@pytest.mark.parametrize("url", ["elastic:secret@kibana:5601", "http://e:secret@kibana:560100"])
+def test_a_wrong_address_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(KibanaError, match=r"want http\(s\)://host:port") as caught:
+        upload_dashboards(Kibana(url))
+    assert "secret" not in str(caught.value)
+
+
 def test_nobody_there_and_a_wrong_address_are_named() -> None:
     with pytest.raises(KibanaError, match=r"Kibana at 127.0.0.1:9: got .*, want an answer"):
         upload_dashboards(Kibana("http://u:secret@127.0.0.1:9"))

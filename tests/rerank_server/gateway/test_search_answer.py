@@ -120,3 +120,8 @@ def test_pretty_answers_are_written_as_elasticsearch_writes_them():
     assert pretty(b'{"a":{"b":[1,"\xc3\xbc"]}}').decode() == (
         '{\n  "a" : {\n    "b" : [\n      1,\n      "ü"\n    ]\n  }\n}\n'
     )
+
+
+def test_a_status_may_quote_half_of_a_surrogate_pair():
+    said = {"status": "degraded", "detail": "ext.rerank.\ud800: got an unknown name"}
+    assert json.loads(add_status(b'{"took":1}', said))["ext"]["rerank"] == said

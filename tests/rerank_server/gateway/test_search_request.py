@@ -34,6 +34,15 @@ def test_a_search_that_asks_for_nothing_goes_as_it_came():
     assert not found.stripped
 
 
+@pytest.mark.parametrize("option", ["query_id", "surface", "shopper_id", "query"])
+def test_half_of_a_surrogate_pair_is_a_problem_of_the_search(option):
+    found = plan(b'{"ext":{"rerank":{"%s":"\\ud800"}}}' % option.encode())
+    assert found.widened is None
+    assert found.problem == (
+        f"ext.rerank.{option}: got half of a surrogate pair, want text that UTF-8 can carry"
+    )
+
+
 def test_ext_rerank_is_taken_out_and_the_rest_kept_as_written():
     found = plan(b'{"ext":{"rerank":false,"ubi":{"a":1.0}},"query":{"match_all":{ }}}')
     assert found.body == b'{"ext":{"ubi":{"a":1.0}},"query":{"match_all":{ }}}'

@@ -27,6 +27,7 @@ def test_several_nodes_are_written_with_commas():
         ({"port": "70000"}, "port: got 70000, want 0 to 65535"),
         ({"port": "x"}, "port: got 'x', want a whole number"),
         ({"insecure_listen": "maybe"}, "insecure_listen: got 'maybe', want true or false"),
+        ({"elasticsearch": " , "}, r"elasticsearch: got ' , ', want http\(s\)://host:port"),
         ({"log_level": "loud"}, "log_level: got 'loud', want one of"),
         ({"tls_key": "k"}, "tls_certificate and tls_key: got one of them"),
         ({"events_hashed": "true"}, "events_hashed: got it alone, want shopper_key too"),

@@ -20,6 +20,8 @@ from tests.rerank_server.telemetry.searches import search_record
     ("settings", "message"),
     [
         ({"telemetry_url": "localhost:9200"}, r"got 'localhost:9200', want http\(s\)://host:port"),
+        ({"telemetry_url": "elastic:secret@localhost:9200"}, "got 'localhost:9200', want"),
+        ({"telemetry_url": "http://localhost:92000"}, "got 'http://localhost:92000', want"),
         ({"telemetry_url": "http://localhost:9200"}, "got one of them, want both or none"),
         ({"telemetry_spool_bytes": 1}, "got 1, want 16777216 or more"),
         ({"telemetry_query_chars": 2_000}, "got 2000, want 1 to 1024"),

@@ -113,6 +113,33 @@ def test_a_changed_record_is_counted_and_its_neighbours_are_kept(tmp_path: Path)
     again.close()
 
 
+def test_zeros_that_a_loss_of_power_left_are_no_records(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, MIB)
+    spool.append([b"one"])
+    spool.close()
+    (segment,) = segments(tmp_path)
+    segment.write_bytes(segment.read_bytes() + bytes(100))
+    again = Spool(tmp_path, MIB)
+    again.append([b"two"])
+    batch = again.read(10, MIB)
+    assert (batch.records, batch.corrupt) == ((b"one",), 1)
+    again.commit(batch.end)
+    assert drain(again) == [b"two"]
+    again.close()
+
+
+def test_a_segment_that_was_just_begun_is_not_removed_as_sent(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, MIB, segment_bytes=20)
+    spool.append([b"fills the first segment"])
+    assert drain(spool) == [b"fills the first segment"]
+    spool._open_segment()
+    # between this and the write, the thread that sends reads
+    spool.commit(spool.read(10, MIB).end)
+    assert spool.append([b"two"]) == 1
+    assert drain(spool) == [b"two"]
+    spool.close()
+
+
 def test_a_segment_of_something_else_is_counted_and_passed(tmp_path: Path) -> None:
     (tmp_path / "000000000001.segment").write_bytes(b"not a segment at all")
     spool = Spool(tmp_path, MIB)

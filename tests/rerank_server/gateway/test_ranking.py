@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from rerank_server.client.messages import CallError
+from rerank_server.contract.errors import PageError
+from rerank_server.gateway.breaker import FAILURES
+from rerank_server.gateway.candidates import Candidates
+from rerank_server.gateway.errors import RankingError
+from rerank_server.gateway.events import EventSettings, ShopperEvents
+from rerank_server.gateway.kept_orders import KeptOrders
+from rerank_server.gateway.ranking import RankerClient
+from rerank_server.gateway.reranking import Reranking, Timed
+from rerank_server.gateway.rules import IndexRules
+from rerank_server.gateway.search_request import SearchRequest, plan_search
+from rerank_server.page import SearchPage, ShopperHistory
+
+PAGE = SearchPage(["a", "b"])
+ANSWER = b'{"hits":{"hits":[{"_index":"i","_id":"a","_score":2},{"_index":"i","_id":"b"}]}}'
+
+
+class FailingClient:
+    """A client whose every call ends with `error`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    async def ask(self, page, *, timeout_ms=None):
+        raise self.error
+
+
+def ranker_of(client: Any) -> RankerClient:
+    return RankerClient(client, max_calls=8)
+
+
+async def no_search(index: str, body: bytes, authorization: str | None) -> tuple[int, bytes]:
+    raise AssertionError(index)
+
+
+async def reason_of_next(client: FailingClient, ranker: RankerClient, error: BaseException) -> str:
+    client.error = error
+    with pytest.raises((RankingError, PageError, asyncio.CancelledError)) as caught:
+        await ranker.rank(PAGE, 100)
+    return getattr(caught.value, "reason", "")
+
+
+async def test_callers_who_go_away_do_not_close_the_breaker():
+    client = FailingClient(CallError("down", "unavailable"))
+    ranker = ranker_of(client)
+    for _ in range(FAILURES - 1):
+        assert await reason_of_next(client, ranker, client.error) == "unavailable"
+    await reason_of_next(client, ranker, asyncio.CancelledError())
+    down = CallError("down", "unavailable")
+    assert await reason_of_next(client, ranker, down) == "unavailable"
+    assert await reason_of_next(client, ranker, down) == "circuit_open"
+
+
+async def test_pages_that_cannot_be_sent_do_not_open_the_breaker():
+    client = FailingClient(PageError("texts: got some"))
+    ranker = ranker_of(client)
+    for _ in range(2 * FAILURES):
+        assert await reason_of_next(client, ranker, client.error) == ""
+
+
+class DownRanker:
+    """A ranker that is never there."""
+
+    async def rank(self, page, timeout_ms):
+        raise RankingError("unavailable", "reranker: got nothing, want an answer")
+
+
+async def test_a_kept_failure_keeps_no_answer_in_memory():
+    plan = plan_search(SearchRequest("i", b'{"ext":{"rerank":{}}}'), IndexRules())
+    assert plan.widened is not None
+    kept = KeptOrders(60)
+    events = ShopperEvents(no_search, EventSettings(index=""))
+    reranking = Reranking(DownRanker(), events, timeout_ms=100, key=None, kept=kept)
+
+    async def no_history() -> ShopperHistory:
+        return ShopperHistory()
+
+    history = asyncio.create_task(no_history())
+    outcome = await reranking.reorder(plan, plan.widened, ANSWER, history, Timed())
+    assert outcome.record.degraded_reason == "unavailable"
+    candidates = Candidates(("a", "b"), ((0,), (1,)), (2.0, 1.0), {}, ())
+    order = kept.find(plan.widened.fingerprint, candidates)
+    assert order is not None
+    assert order.problem is not None
+    assert order.problem.__traceback__ is None  # its frames would hold the answer
