@@ -1,0 +1,1 @@
+"""Traffic back into training: shoppers, quality of pages, daily rounds."""

@@ -1,0 +1,116 @@
+"""`crossrank learn`: from the streams to the next bundle, a day at a time."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.loop.daily import run_due_rounds
+from deploy.loop.learning import SMALL_NETWORK, Learner, Round, RoundPlan
+from deploy.loop.log_tables import LogTables
+from deploy.loop.publishing import BundlePublisher, Canary
+from deploy.loop.streams import open_streams
+from es_plugin_config.cluster import Login
+from rerank_server.client.bundle_admin import BundleAdmin
+from rerank_server.commands.options import (
+    JsonFlag,
+    TlsCaOption,
+    TlsClientOption,
+    TokenFileOption,
+    connect,
+)
+from rerank_server.commands.output import write_json, write_notice, write_table
+from rerank_server.commands.stream_options import (
+    DEFAULT_STREAMS,
+    ApiKeyFileOption,
+    CaFileOption,
+    StreamsOption,
+)
+
+if find_spec("paddle") is None:  # it is imported much later, after the streams were read
+    raise ModuleNotFoundError("No module named 'paddle'", name="paddle")
+
+app = typer.Typer(help="Learn from the streams, day by day, and publish what got better.")
+
+
+@app.command()
+def learn(  # noqa: PLR0913 - one argument an option
+    folder: Annotated[Path, typer.Argument(help="Learning folder: tables, runs, bundles.")],
+    shop: Annotated[Path, typer.Argument(help="Folder of products.jsonl and interactions.jsonl.")],
+    *,
+    streams: StreamsOption = DEFAULT_STREAMS,
+    api_key_file: ApiKeyFileOption = None,
+    ca_file: CaFileOption = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML of the training run; its log must be `log.toml`. A small network."),
+    ] = None,
+    window_days: Annotated[int, typer.Option(help="Newest days trained on.", min=1)] = 28,
+    correction: Annotated[
+        bool, typer.Option(help="Weight clicks by the inverse of their place's propensity.")
+    ] = True,
+    server: Annotated[
+        str, typer.Option("--server", metavar="HOST:PORT", help="Takes a new bundle as challenger.")
+    ] = "",
+    canary_percent: Annotated[
+        float, typer.Option(help="Share of the shoppers for it.", min=0, max=100)
+    ] = 5.0,
+    token_file: TokenFileOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_client: TlsClientOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Read every finished day that was not read yet; check, train, compare, publish or refuse."""
+    settings = config.read_text(encoding="utf-8") if config else SMALL_NETWORK
+    plan = RoundPlan(
+        folder, settings, window_days, correct_position_bias=correction, progress=not as_json
+    )
+    rounds: list[Round] = []
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_streams(Login(streams, api_key_file, ca_file)))
+        canary = None
+        if server:
+            connection = connect(server, token_file, tls_ca, tls_client)
+            canary = Canary(stack.enter_context(BundleAdmin(connection)), canary_percent)
+        learner = Learner(plan, LogTables(folder, shop), opened)
+        for each in run_due_rounds(learner, BundlePublisher(folder, canary), datetime.now(UTC)):
+            write_notice(f"{each.day}: {each.decision} {'; '.join(each.reasons)}".rstrip())
+            rounds.append(each)
+    if as_json:
+        write_json([_plain(each) for each in rounds])
+        return
+    write_table(
+        ("day", "decision", "bundle", "serving", "new", "low", "high", "seconds"),
+        [
+            [
+                each.day.isoformat(),
+                each.decision,
+                each.candidate.bundle_id[:12] if each.candidate else None,
+                *_overall(each),
+                each.duration_s,
+            ]
+            for each in rounds
+        ],
+    )
+
+
+def _overall(each: Round) -> list[float | None]:
+    if not each.comparisons:
+        return [None] * 4
+    overall = each.comparisons[0]
+    return [overall.serving, overall.candidate, overall.low, overall.high]
+
+
+def _plain(each: Round) -> dict[str, object]:
+    from dataclasses import asdict
+
+    values = asdict(each)
+    values["day"] = each.day.isoformat()
+    if each.candidate is not None:
+        values["candidate"]["folder"] = str(each.candidate.folder)
+    return values
