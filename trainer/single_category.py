@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -32,11 +33,13 @@ def of_category(log: EncodedLog, category: int, of_pages: Integers) -> EncodedLo
         of_pages: From `categories_of_pages`.
     """
     pages = np.flatnonzero(of_pages == category)
+    name = log.schema.categories[category]
     sizes = np.diff(log.offsets)[pages]
     _, rows = expand_slices(log.offsets[pages], sizes)
     return replace(
         log,
-        folder=log.folder.parent / f"{log.folder.name}-{log.schema.categories[category]}",
+        # the row tells apart names that differ only in what a folder cannot be called
+        folder=log.folder.parent / f"{log.folder.name}-{category}-{_plain(name)}",
         selection=PageSelection(
             pages=log.selection.pages[pages],
             surfaces=log.selection.surfaces[pages],
@@ -78,3 +81,7 @@ def single_config(config: TrainConfig, log: EncodedLog, category: str) -> TrainC
         evaluations_per_epoch=1,
         patience=2,
     )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w]+", "-", name)

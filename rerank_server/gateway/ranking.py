@@ -68,9 +68,15 @@ class PageRanker(Protocol):
 class RankerClient:
     """Calls one server; use it inside one event loop."""
 
-    def __init__(self, client: AsyncRerankClient, *, max_calls: int) -> None:
-        """Call by `client`, at most `max_calls` pages at the same time."""
+    def __init__(
+        self, client: AsyncRerankClient, *, max_calls: int, fair_timeout_ms: int = 0
+    ) -> None:
+        """Call by `client`, at most `max_calls` pages at the same time.
+
+        A page that was given less than `fair_timeout_ms` and came late says nothing of the server.
+        """
         self._client = client
+        self._fair_timeout_ms = fair_timeout_ms
         self._max_calls = max_calls
         self._calls = 0
         self._breaker = Breaker()
@@ -105,6 +111,8 @@ class RankerClient:
         except CallError as error:
             failed = error.status not in _NOT_ITS_FAULT
             reasons = _ITS_FAULT if failed else _NOT_ITS_FAULT
+            if error.status == "deadline_exceeded" and timeout_ms < self._fair_timeout_ms:
+                failed = None
             raise RankingError(reasons.get(error.status, "failed"), str(error)) from error
         except AnswerError as error:
             failed = True
@@ -142,7 +150,12 @@ class RankerClient:
 
 
 def open_ranker(
-    address: str, *, authority: Path | None, token: str | None, max_calls: int
+    address: str,
+    *,
+    authority: Path | None,
+    token: str | None,
+    max_calls: int,
+    fair_timeout_ms: int = 0,
 ) -> RankerClient:
     """Return a client of `address`; it does not wait for the server.
 
@@ -151,6 +164,7 @@ def open_ranker(
         authority: PEM file of who signed the server's certificate; None speaks clear text.
         token: Bearer token, if the server wants one.
         max_calls: Pages at the same time.
+        fair_timeout_ms: See `RankerClient`.
 
     Raises:
         ServerAddressError: When the address, the file or the token cannot be used.
@@ -161,4 +175,6 @@ def open_ranker(
         tls=None if authority is None else ClientTls(ca=authority),
         token=token or "",
     )
-    return RankerClient(AsyncRerankClient(connection), max_calls=max_calls)
+    return RankerClient(
+        AsyncRerankClient(connection), max_calls=max_calls, fair_timeout_ms=fair_timeout_ms
+    )

@@ -104,6 +104,7 @@ async def running_gateway(
             authority=settings.reranker_ca,
             token=_read_secret("reranker_token", settings.reranker_token),
             max_calls=settings.max_rerank_calls,
+            fair_timeout_ms=settings.rerank_timeout_ms,
         )
         events = _open_events(settings, upstream, key)
         reranking = Reranking(

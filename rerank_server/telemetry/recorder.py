@@ -117,7 +117,11 @@ class TelemetryRecorder:
         synced = time.monotonic()
         while going_on:
             searches, going_on = self._take()
-            self._keep(self._documents(searches))
+            try:
+                self._keep(self._documents(searches))
+            except Exception:  # noqa: BLE001 - a thread that ends loses all that follows, unseen
+                self._counts.count_lost("failed", len(searches))
+                _LOG.exception("telemetry: %d searches could not be kept", len(searches))
             now = time.monotonic()
             if now - synced >= _SYNC_EVERY_S:
                 synced = now
@@ -186,6 +190,10 @@ class TelemetryRecorder:
         except (BulkError, SpoolError) as error:
             self._counts.count_failed(error.cause if isinstance(error, BulkError) else "disk")
             self._warn(error)
+            return _longer(pause_s)
+        except Exception:  # noqa: BLE001 - the documents stay in the spool, the thread goes on
+            self._counts.count_failed("failed")
+            _LOG.exception("telemetry: a batch could not be sent")
             return _longer(pause_s)
         self._filled.wait(_SYNC_EVERY_S)
         self._filled.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,16 @@ def test_what_is_trained_on_a_category_is_kept_under_a_name_of_its_own(tiny_log,
     row = int(trained_categories(tiny_log, "search", of_pages)[0])
     alone = of_category(tiny_log, row, of_pages)
     assert alone.folder.parent == tiny_log.folder.parent
-    assert alone.folder.name == f"{tiny_log.folder.name}-{tiny_log.schema.categories[row]}"
+    name = tiny_log.schema.categories[row]
+    assert alone.folder.name == f"{tiny_log.folder.name}-{row}-{name}"
+
+
+def test_a_category_with_a_slash_in_its_name_opens_no_folder(tiny_log, of_pages):
+    row = int(trained_categories(tiny_log, "search", of_pages)[0])
+    names = tuple("a/b .. c" if r == row else n for r, n in enumerate(tiny_log.schema.categories))
+    renamed = replace(tiny_log, schema=replace(tiny_log.schema, categories=names))
+    alone = of_category(renamed, row, of_pages)
+    assert alone.folder == tiny_log.folder.parent / f"{tiny_log.folder.name}-{row}-a-b-c"
 
 
 def test_categories_come_with_fewest_training_pages_first(tiny_log, of_pages):

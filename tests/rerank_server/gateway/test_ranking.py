@@ -32,8 +32,8 @@ class FailingClient:
         raise self.error
 
 
-def ranker_of(client: Any) -> RankerClient:
-    return RankerClient(client, max_calls=8)
+def ranker_of(client: Any, fair_timeout_ms: int = 0) -> RankerClient:
+    return RankerClient(client, max_calls=8, fair_timeout_ms=fair_timeout_ms)
 
 
 async def no_search(index: str, body: bytes, authorization: str | None) -> tuple[int, bytes]:
@@ -90,3 +90,15 @@ async def test_a_kept_failure_keeps_no_answer_in_memory():
     assert order is not None
     assert order.problem is not None
     assert order.problem.__traceback__ is None  # its frames would hold the answer
+
+
+async def test_a_search_that_gives_too_little_time_does_not_close_the_breaker():
+    late = CallError("late", "deadline_exceeded")
+    client = FailingClient(late)
+    ranker = ranker_of(client, fair_timeout_ms=101)  # each is given 100 ms
+    for _ in range(FAILURES + 2):
+        assert await reason_of_next(client, ranker, late) == "deadline"
+    fair = ranker_of(client, fair_timeout_ms=100)
+    for _ in range(FAILURES):
+        assert await reason_of_next(client, fair, late) == "deadline"
+    assert await reason_of_next(client, fair, late) == "circuit_open"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def write_run(folder: Path, *, lists: int = 30) -> None:
             pl.DataFrame(rows).write_csv(folder / f"{market}_{name}.tsv", separator="\t")
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[..., None]] = {
     "ratings": write_ratings,
     "interactions+items": write_interactions,
     "pairs": write_pairs,
