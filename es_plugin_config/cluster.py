@@ -90,7 +90,7 @@ def connect(login: Login) -> Iterator[Elasticsearch]:
     """
     options: dict[str, Any] = {"request_timeout": login.timeout_s, "max_retries": 0}
     if login.api_key_file is not None:
-        options["api_key"] = _read_key(login.api_key_file)
+        options["api_key"] = read_key(login.api_key_file)
     if login.ca_file is not None:
         if not login.ca_file.is_file():
             raise ConfigurationClusterError(
@@ -214,7 +214,12 @@ def _version_order(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("-", maxsplit=1)[0].split("."))
 
 
-def _read_key(file: Path) -> str:
+def read_key(file: Path) -> str:
+    """Return the API key that a file holds.
+
+    Raises:
+        ConfigurationClusterError: The file cannot be read or is empty.
+    """
     try:
         key = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

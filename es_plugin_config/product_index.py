@@ -133,7 +133,8 @@ def build_index(
         )
     except BaseException:
         if not catalogue.identity:  # nothing could take it up again
-            call(client, "DELETE", f"/{name}")
+            with suppress(ConfigurationClusterError):  # what failed first is told
+                call(client, "DELETE", f"/{name}")
         raise
     _finish(client, name, {**meta, "rows": rows, "whole": True})
     built = BuiltIndex(name, 0, rows, resumed_from, pauses=written.pauses)

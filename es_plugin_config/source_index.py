@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 from elasticsearch import Elasticsearch
 
 from es_plugin_config.catalogue import CatalogueError, FieldNames, Product, product_from_row
-from es_plugin_config.cluster import call
+from es_plugin_config.cluster import ConfigurationClusterError, call
 
 PAGE = 1_000
 KEEP_ALIVE = "5m"
@@ -59,7 +60,8 @@ class IndexCatalogue:
                 where = f"document {found['_id']!r} of {found['_index']}"
                 yield product_from_row(row, value, names, where)
         finally:
-            call(self._client, "DELETE", "/_pit", {"id": point})
+            with suppress(ConfigurationClusterError):  # it ends by itself after KEEP_ALIVE
+                call(self._client, "DELETE", "/_pit", {"id": point})
 
     def _pages(self, point: str) -> Iterator[dict[str, Any]]:
         after: list[Any] | None = None

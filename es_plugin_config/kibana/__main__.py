@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
+from es_plugin_config.cluster import read_key
 from es_plugin_config.kibana.alerts import ALERTS, kibana_rule, prometheus_rules
 from es_plugin_config.kibana.content_package import write_content_package
 from es_plugin_config.kibana.kql import kql_query
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     upload = commands.add_parser("upload", help="import them into a Kibana")
     upload.add_argument("--kibana", default="http://localhost:5601", help="its address")
     upload.add_argument("--space", default="", help="id of the space; the default one else")
+    upload.add_argument("--api-key-file", type=Path, help="file with an encoded API key")
+    upload.add_argument("--ca-file", type=Path, help="PEM file of who signed its certificate")
     sample = commands.add_parser("sample", help="store an hour of made-up traffic")
     sample.add_argument("--url", default="http://localhost:9200", help="of Elasticsearch")
     draw = commands.add_parser("draw", help="draw the last hours of a cluster's dashboards")
@@ -88,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(parsed: argparse.Namespace) -> None:
     match parsed.command:
         case "upload":
-            kibana = Kibana(parsed.kibana, parsed.space)
+            key = None if parsed.api_key_file is None else read_key(parsed.api_key_file)
+            kibana = Kibana(parsed.kibana, parsed.space, key, parsed.ca_file)
             _say(f"{upload_dashboards(kibana)} objects imported")
             created = upload_rules(kibana)
             _say(f"{len(created)} rules created, disabled: {', '.join(created) or 'none'}")
@@ -110,15 +115,14 @@ def _run(parsed: argparse.Namespace) -> None:
 def _store_sample(url: str) -> None:
     traffic = sample_traffic(datetime.now(UTC).replace(second=0, microsecond=0))
     for stream, documents in traffic.streams.items():
-        sender = BulkSender(url, stream)
-        for first in range(0, len(documents), _BULK_DOCUMENTS):
-            result = sender.send(documents[first : first + _BULK_DOCUMENTS])
-            if result.reason:
-                raise KibanaCommandError(
-                    f"{stream}: got {result.reason}, want the templates applied first"
-                    " (`crossrank es apply`)"
-                )
-        sender.close()
+        with closing(BulkSender(url, stream)) as sender:
+            for first in range(0, len(documents), _BULK_DOCUMENTS):
+                result = sender.send(documents[first : first + _BULK_DOCUMENTS])
+                if result.reason:
+                    raise KibanaCommandError(
+                        f"{stream}: got {result.reason}, want the templates applied first"
+                        " (`crossrank es apply`)"
+                    )
         _say(f"{stream}: {len(documents)} documents")
 
 

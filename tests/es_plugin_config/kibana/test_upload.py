@@ -6,10 +6,12 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from es_plugin_config.kibana.__main__ import main
 from es_plugin_config.kibana.saved_objects import saved_objects
 from es_plugin_config.kibana.upload import Kibana, KibanaError, upload_dashboards, upload_rules
 
@@ -102,6 +104,19 @@ def test_rules_are_created_once_and_a_changed_one_is_left_alone(kibana: FakeKiba
     assert kibana.rules["crossrank-degraded"]["enabled"] is False
     assert upload_rules(Kibana(kibana.url)) == []
     assert kibana.requests[0][2]["Authorization"] == "ApiKey a2V5"
+
+
+def test_the_command_uploads_with_a_key_from_a_file(
+    kibana: FakeKibana, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("a2V5\n", encoding="utf-8")
+    upload = ["upload", "--kibana", kibana.url, "--api-key-file", str(key)]
+    assert main(upload) == 0
+    assert {headers["Authorization"] for _, _, headers in kibana.requests} == {"ApiKey a2V5"}
+    assert f"{len(saved_objects())} objects imported" in capsys.readouterr().out
+    assert main([*upload[:-1], str(tmp_path / "none")]) == 1
+    assert "API key: got No such file" in capsys.readouterr().err
 
 
 def test_an_import_that_is_not_whole_is_an_error(kibana: FakeKibana) -> None:
