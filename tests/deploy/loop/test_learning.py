@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,6 +21,7 @@ from es_plugin_config.apply import apply
 from es_plugin_config.cluster import Login
 from es_plugin_config.resources import read_resources
 from tests.deploy.loop.small_traffic import FIRST_DAY, day_of, simulator_of, write_small_shop
+from tests.es_plugin_config.nodes import own_node
 
 DAY = timedelta(days=1)
 ONE_EPOCH = SMALL_NETWORK.replace("epochs = 3", "epochs = 1").replace("_batch = 32", "_batch = 16")
@@ -87,11 +89,16 @@ def documents_of(result):
     return round_documents(result, "", 1, datetime(2018, 1, 5, tzinfo=UTC))
 
 
+@pytest.fixture
+def own_elasticsearch() -> Iterator[tuple[str, Elasticsearch]]:
+    with own_node() as url, Elasticsearch(url, request_timeout=30) as client:
+        yield url, client
+
+
 @pytest.mark.slow
 @pytest.mark.elasticsearch
-def test_one_round_from_elasticsearch_to_a_bundle_that_serves(
-    elasticsearch_url, elasticsearch_client: Elasticsearch, tmp_path
-):
+def test_one_round_from_elasticsearch_to_a_bundle_that_serves(own_elasticsearch, tmp_path):
+    elasticsearch_url, elasticsearch_client = own_elasticsearch
     apply(elasticsearch_client, read_resources(), report=lambda *_: None)
     shop = write_small_shop(tmp_path / "shop")
     streams = ElasticsearchStreams(elasticsearch_client, Login(elasticsearch_url))

@@ -151,22 +151,29 @@ def test_no_search_fails_while_the_server_dies_under_load_and_comes_back(first_n
     call(first_node, real.address, breaker__failures=5, breaker__pause="500ms")
     before = first_node.stats()["pages"]
 
+    killed = threading.Event()
+
     def some(_: int):
-        return [first_node.search(rerank(), size=10) for _ in range(15)]
+        answers, after = [], 15
+        while after:
+            after -= killed.is_set()
+            answers.append(first_node.search(rerank(), size=10))
+        return answers
 
     with ThreadPoolExecutor(4) as pool:
         running = pool.map(some, range(4))
         time.sleep(0.5)
         real.kill()
+        killed.set()
         answers = [answer for part in running for answer in part]
-    assert [answer.status for answer in answers] == [200] * 60
+    assert {answer.status for answer in answers} == {200}
     assert all(len(answer.ids) == 10 for answer in answers)
     words = {answer.page.split(";")[0] for answer in answers}
     assert "degraded" in words
     after = first_node.stats()["pages"]
     counted = after["reranked"] - before["reranked"]
     counted += sum(after["degraded"].values()) - sum(before["degraded"].values())
-    assert counted == 60
+    assert counted == len(answers) >= 60
     assert first_node.stats()["circuit_open"]
     assert first_node.search(rerank()).page.startswith("degraded")
     real.restart()
