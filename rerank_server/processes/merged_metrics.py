@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -38,14 +38,14 @@ class MergedMetrics(Collector):
     def __init__(self, read: Callable[[], Mapping[int, Sequence[Family]]]) -> None:
         """Collect what `read` returns: the families of each process, by its number."""
         self._read = read
-        self._ended: Counter[_Key] = Counter()
+        self._ended: defaultdict[str, Counter[_Key]] = defaultdict(Counter)  # by family
 
     def retire(self, families: Sequence[Family]) -> None:
         """Keep the counts of a process that has ended."""
         for family in families:
             if family["type"] in _ADDED:
                 for name, labels, value, _ in family["samples"]:
-                    self._ended[name, _key(labels)] += value
+                    self._ended[family["name"]][name, _key(labels)] += value
 
     def collect(self) -> Iterable[Metric]:
         """Yield every family, for Prometheus."""
@@ -65,7 +65,8 @@ class MergedMetrics(Collector):
             yield metric
 
     def _add_up(self, metric: Metric, by_process: Mapping[int, Sequence[Family]]) -> None:
-        totals: dict[_Key, float] = {}
+        # what only an ended process counted stays as well
+        totals: dict[_Key, float] = dict(self._ended[metric.name])
         exemplars: dict[_Key, Exemplar | None] = {}
         for families in by_process.values():
             for family in families:
@@ -77,8 +78,7 @@ class MergedMetrics(Collector):
                     exemplars[key] = _exemplar_from_json(exemplar) or exemplars.get(key)
         for key, total in totals.items():
             name, labels = key
-            value = total + self._ended[key]
-            metric.add_sample(name, dict(labels), value, exemplar=exemplars[key])
+            metric.add_sample(name, dict(labels), total, exemplar=exemplars.get(key))
 
 
 def _keep(metric: Metric, family: Family, number: int) -> None:

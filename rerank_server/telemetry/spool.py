@@ -153,6 +153,9 @@ class Spool:
             if number < position.segment:
                 continue
             start = position.offset if number == position.segment else len(MAGIC)
+            if size <= start:  # nothing new, or a process was killed as it began the segment
+                position = Position(number, start)
+                continue
             try:
                 with self._path(number).open("rb") as segment:
                     magic = segment.read(len(MAGIC))

