@@ -54,9 +54,9 @@ GROUPS = (
     Group("token", "rerank_server.commands.token"),
     Group("gateway", "rerank_server.commands.gateway", "gateway"),
     Group("es", "rerank_server.commands.es", "search"),
-    Group("simulate", "rerank_server.commands.simulate", "search"),
-    Group("learn", "rerank_server.commands.learn", "trainer"),
-    Group("quality", "rerank_server.commands.quality", "search"),
+    Group("simulate", "rerank_server.commands.simulate", "search,trainer"),
+    Group("learn", "rerank_server.commands.learn", "search,trainer"),
+    Group("quality", "rerank_server.commands.quality", "search,trainer"),
     Group("bench", "rerank_server.commands.bench"),
     Group("doctor", "rerank_server.commands.doctor"),
 )

@@ -79,7 +79,10 @@ function groups(page, candidate) {
 function numbers(candidate) {
   const rows = [];
   if (candidate.score !== null) rows.push(["Score", candidate.score.toPrecision(3)]);
-  for (const [objective, share] of Object.entries(candidate.probabilities)) rows.push([`P(${objective})`, percent(share)]);
+  for (const [objective, share] of Object.entries(candidate.probabilities)) {
+    // a product can be tried once only: its probability is learned from products never bought
+    if (objective !== "trial" || !candidate.bought_before) rows.push([`P(${objective})`, percent(share)]);
+  }
   rows.push(["First-stage score", candidate.retrieval_score.toFixed(2)]);
   rows.push(["Bought before", candidate.bought_before ? `${plural(candidate.bought_before, "time")}, last ${ago(candidate.bought_days_ago)}` : "never"]);
   if (candidate.maker) rows.push(["Maker", `number ${candidate.maker}`]);
