@@ -1,8 +1,8 @@
 """Ten daily rounds on simulated traffic, with and without position-bias correction.
 
-    python -m tests.benchmarks.loop run --correction on --out /tmp/loop
-    python -m tests.benchmarks.loop run --correction off --out /tmp/loop
-    python -m tests.benchmarks.loop draw --out /tmp/loop
+    python -m tests.benchmarks.loop run --correction on --out var/loop
+    python -m tests.benchmarks.loop run --correction off --out var/loop
+    python -m tests.benchmarks.loop draw --out var/loop
 
 Every round: a day of searches in the order of the bundle that serves, then the day is learned
 from, and what passes the gate serves from the next day on. `run` goes on where it was stopped.
