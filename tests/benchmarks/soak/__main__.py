@@ -1,20 +1,24 @@
-"""Changes the bundle of a loaded server again and again, and watches failures and memory.
+"""Changes all that a loaded server serves again and again, and watches failures and memory.
 
-    python -m tests.benchmarks.soak --promotes 1000
+    python -m tests.benchmarks.soak --promotes 1000 --minutes 60
 
-Two tiny bundles of opposite order take turns behind two processes: load, canary of half of the
-shoppers, promote. The load is open, at 70 % of what the server answers at 16 callers; the policy's
-file is written anew with every tenth promote. The result says how long it ran, what every call
-came to, and the memory of each process over time.
+Two tiny bundles of opposite order take turns: load, canary of half of the shoppers, promote.
+Meanwhile products are upserted and deleted every second, and the policy's file is written anew
+with every tenth promote. The load is open, at 70 % of what the server answers at 16 callers. With
+`--processes` above 1 no products change, because such a server takes no changes. The promotes are
+spread over the minutes. The result says how long it ran, what every call came to, and the memory
+of each process over time; `--cores 1` keeps server and load on so many cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +70,80 @@ class Offering:
         self._thread.join()
 
 
+class Changing:
+    """Upserts products, and deletes one, every second until the block ends.
+
+    Attributes:
+        done: Changes that were acknowledged.
+    """
+
+    def __init__(self, address: str, *, active: bool) -> None:
+        self.done = 0
+        self._address = address
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run) if active else None
+
+    def __enter__(self) -> Changing:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        with grpc.insecure_channel(self._address) as channel:
+            admin = AdminServiceStub(channel)
+            number = 0
+            while not self._stop.wait(1.0):
+                number += 1
+                products = [_product(f"new-{(number + k) % 50}", number) for k in range(5)]
+                deleted = [f"new-{(number + 7) % 50}"]
+                try:
+                    admin.UpsertProducts(
+                        admin_pb2.UpsertProductsRequest(products=products), timeout=30
+                    )
+                    admin.DeleteProducts(
+                        admin_pb2.DeleteProductsRequest(product_ids=deleted), timeout=30
+                    )
+                except grpc.RpcError as error:
+                    # full until the changes before are compacted: a caller tries again
+                    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                        raise
+                else:
+                    self.done += len(products) + len(deleted)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What is promoted and when.
+
+    Attributes:
+        folders: Bundle and products of each of the two that take turns.
+        policy: The policy's file.
+        count: Promotes in all.
+        every_s: Seconds from one to the next; 0 promotes at once.
+    """
+
+    folders: list[tuple[Path, Path]]
+    policy: Path
+    count: int
+    every_s: float
+
+
 def main() -> None:
     """Run and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--promotes", type=int, default=1_000)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=0.0, help="to spread them over")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--cores", type=int, default=0, help="of server and load; 0 takes all")
     parser.add_argument("--out", type=Path, default=Path("tests/benchmarks/results/soak.json"))
     options = parser.parse_args()
+    if options.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-options.cores :])
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         folders = _two_bundles(folder)
@@ -82,34 +153,36 @@ def main() -> None:
         messages = [page.SerializeToString() for page in make_pages(ids, 20, 8, NOW)]
         pages = write_pages(folder / "pages", messages)
         flags = ["--processes", str(options.processes), "--admin", "--policy", str(policy)]
+        if options.processes == 1:
+            flags += ["--changes", str(folder / "changes")]
         with running(*folders[0], flags) as server:
-            closed = offer(server.address, pages, Load(0, 3, _DEADLINE_MS))
-            result = circumstances() | {"promotes": options.promotes}
-            result |= _soak(server, pages, folders, policy, options.promotes, closed.goodput)
+            offer(server.address, pages, Load(0, 2, _DEADLINE_MS))  # warms up
+            closed = offer(server.address, pages, Load(0, 5, _DEADLINE_MS))
+            result = circumstances() | {"promotes": options.promotes, "cores": options.cores}
+            with Changing(server.address, active=options.processes == 1) as changing:
+                every_s = 60 * options.minutes / options.promotes
+                rounds = Rounds(folders, policy, options.promotes, every_s)
+                result |= _soak(server, pages, rounds, closed.goodput)
+            result["product_changes"] = changing.done
     write_result(options.out, result)
 
 
-def _soak(
-    server: Server,
-    pages: Path,
-    folders: list[tuple[Path, Path]],
-    policy: Path,
-    promotes: int,
-    goodput: float,
-) -> dict[str, Any]:
+def _soak(server: Server, pages: Path, rounds: Rounds, goodput: float) -> dict[str, Any]:
     began = time.monotonic()
     offering = Offering(server.address, pages, LOAD_SHARE * goodput)
     memory: list[list[int]] = []
     try:
         with grpc.insecure_channel(server.address) as channel:
             admin = AdminServiceStub(channel)
-            for number in range(1, promotes + 1):
-                _promote(admin, *folders[number % 2])
+            for number in range(1, rounds.count + 1):
+                time.sleep(max(began + (number - 1) * rounds.every_s - time.monotonic(), 0))
+                _promote(admin, *rounds.folders[number % 2])
                 if number % 10 == 0:
-                    _write_policy(policy, number)
-                if number % max(promotes // 20, 1) == 0:
+                    _write_policy(rounds.policy, number)
+                if number % max(rounds.count // 20, 1) == 0:
                     memory.append([round(one["own"]) for one in server.memory_mib()])
-                    print(number, "promotes,", memory[-1], "MiB of own memory", flush=True)
+                    seen = dict(offering.outcomes)
+                    print(number, "promotes,", memory[-1], "MiB of own memory,", seen, flush=True)
     finally:
         offering.stop()
     return {
@@ -126,6 +199,15 @@ def _promote(admin: AdminServiceStub, bundle: Path, products: Path) -> None:
     admin.LoadBundle(admin_pb2.LoadBundleRequest(**folders), timeout=120)
     admin.DivertPages(admin_pb2.DivertPagesRequest(canary_percent=50), timeout=60)
     admin.PromoteBundle(admin_pb2.PromoteBundleRequest(), timeout=60)
+
+
+def _product(name: str, number: int) -> admin_pb2.Product:
+    return admin_pb2.Product(
+        id=name,
+        text="fresh milk",
+        category="dairy" if number % 2 else "pet",
+        columns={"price": number % 9 + 1.0, "sales_28d": 2.0},
+    )
 
 
 def _two_bundles(folder: Path) -> list[tuple[Path, Path]]:
