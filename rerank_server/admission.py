@@ -13,6 +13,8 @@ from itertools import count
 
 # What a page costs beside its candidates, in candidates: its share of wire, lookup and encoding.
 PAGE_COST = 100
+# What is left of the longest time that callers gave, page after page: half after 7,000.
+_FORGETTING = 0.9999
 # Weight of the newest page in the running mean of the time that a page takes.
 _NEWEST = 0.05
 # A page may join the queue when this many times what it expects to take is left: what others
@@ -105,6 +107,7 @@ class Admission:
         self._sequence = count()
         self._seconds_per_cost = 0.0
         self._seconds_per_page = 0.0
+        self._allowed_s = 0.0
         self._deviation = 0.0
         self._learned = 0
         self._pressed_until = -math.inf
@@ -118,6 +121,14 @@ class Admission:
     def drain_s(self, pages: int) -> float:
         """Return the seconds in which `pages` pages like the recent ones are served."""
         return pages * self._seconds_per_page / self._limits.pages
+
+    @property
+    def allowed_s(self) -> float:
+        """The most seconds that a recent page had until its deadline when it was looked at.
+
+        Of those that lay unread before, less is left: the most is nearest to what callers give.
+        """
+        return self._allowed_s
 
     @property
     def queued_candidates(self) -> int:
@@ -152,6 +163,7 @@ class Admission:
         Returns:
             None when it may start, otherwise why not.
         """
+        self._allowed_s = max(deadline - self._now(), _FORGETTING * self._allowed_s)
         if not self._queued and self._has_room(candidates):
             if self._pages and self._now() + self.expected_s(candidates) > deadline:
                 return Refusal.LATE

@@ -1,8 +1,8 @@
 """Slows the acceptance of calls down when more come than can be answered.
 
-Accepting a call and turning it away costs Python about a tenth of reranking a page, so that a
+Accepting a call and turning it away costs Python about a fifth of reranking a page, so that a
 server which turns away two calls for each one that it answers would answer less and less. gRPC's
-own threads can do it for a fiftieth, without Python: they end calls that nobody has accepted yet,
+own threads can do it for a tenth of that, without Python: they end calls that nobody has accepted yet,
 beyond `ServingLimits.unread_calls`. For that the event loop must let calls lie, which it would
 never do by itself. gRPC hands them over oldest first, so this pays only where those that lie are
 few enough to be fresh still.
@@ -20,8 +20,8 @@ from rerank_server.admission import Admission
 
 # No call in flight is answered later than this because of the brake.
 _LONGEST_S = 0.005
-# Calls may lie as long as this.
-_FRESH_S = 0.1
+# Calls may lie for this share of the time that callers give.
+_FRESH_SHARE = 0.75
 # Health checks are never slowed down.
 _METHODS = "/rerank.v1.RerankService/"
 
@@ -67,4 +67,5 @@ class BrakeInterceptor(grpc.aio.ServerInterceptor):
     @property
     def _pays(self) -> bool:
         admission = self._admission
-        return admission.pressed and admission.drain_s(self._unread_calls) < _FRESH_S
+        fresh_s = _FRESH_SHARE * admission.allowed_s
+        return admission.pressed and admission.drain_s(self._unread_calls) < fresh_s

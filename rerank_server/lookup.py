@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rerank_server.contract.errors import PageError, nearest
-from rerank_server.contract.page import Floats, History, Page, empty_history
+from rerank_server.contract.page import Floats, History, Page, Rows, Times, empty_history
 from rerank_server.contract.schema import Schema
 from rerank_server.page import SearchPage, ShopperHistory
 from rerank_server.product_store import ProductStore
@@ -24,14 +24,18 @@ def locate_page(page: SearchPage, schema: Schema, products: ProductStore) -> Pag
         PageError: When a signal or objective is unknown, or an event is later than the page.
     """
     shown = _page_time(page)
+    kept = _kept_events(page.history, schema)
+    events = page.history.product_ids
+    # candidates and events in one lookup, of which each costs a fixed time
+    rows = products.rows([*page.candidate_ids, *(events[index] for index in kept.tolist())])
     return Page(
         query=page.query,
         surface=surface_index(page.surface, schema),
         time=shown,
-        rows=products.rows(page.candidate_ids),
+        rows=rows[: page.size],
         retrieval_scores=np.asarray(page.retrieval_scores, np.float32),
         signals=_signals(page, schema),
-        history=_history(page.history, page.place, shown, schema, products),
+        history=_history(page, kept, rows[page.size :], shown, schema),
     )
 
 
@@ -81,17 +85,22 @@ def _signals(page: SearchPage, schema: Schema) -> Floats:
     return columns
 
 
-def _history(
-    history: ShopperHistory, place: str | None, shown: int, schema: Schema, products: ProductStore
-) -> History:
-    size = len(history.product_ids)
-    times = np.asarray(history.times, np.int64)
-    kinds = _kinds(history, schema)
-    # events of unknown kinds are left out, then the newest kept that features can see
-    order = np.argsort(times, kind="stable")
-    order = order[kinds[order] >= 0][-schema.history_limit :]
-    if order.shape[0] == 0:
+def _kept_events(history: ShopperHistory, schema: Schema) -> Times:
+    """Return the positions of the newest events of known kinds that features can see."""
+    order = np.argsort(np.asarray(history.times, np.int64), kind="stable")
+    if history.kinds:
+        order = order[_kinds(history, schema)[order] >= 0]
+    elif _DEFAULT_KIND not in schema.event_kinds:
+        order = order[:0]
+    return order[-schema.history_limit :]
+
+
+def _history(page: SearchPage, kept: Times, rows: Rows, shown: int, schema: Schema) -> History:
+    """Return the events at the positions `kept`, whose products are in `rows`."""
+    history, place = page.history, page.place
+    if kept.shape[0] == 0:
         return empty_history()
+    size = len(history.product_ids)
     same_place = np.zeros(size, np.bool_)
     if place and history.places:
         same_place = np.array([event_place == place for event_place in history.places])
@@ -99,11 +108,11 @@ def _history(
     if len(history.discounted):
         discounted = np.array(history.discounted, np.bool_)
     return History(
-        rows=products.rows([history.product_ids[index] for index in order.tolist()]),
-        times=np.minimum(times[order], shown),
-        kinds=kinds[order],
-        same_place=same_place[order],
-        discounted=discounted[order],
+        rows=rows,
+        times=np.minimum(np.asarray(history.times, np.int64)[kept], shown),
+        kinds=_kinds(history, schema)[kept],
+        same_place=same_place[kept],
+        discounted=discounted[kept],
     )
 
 

@@ -134,20 +134,16 @@ class ProductIds:
         found = np.full(ids.sizes.shape[0], self.row_count, np.int32)
         hashes = hash_ids(ids)
         bucket = (hashes >> self._shift).astype(np.int64)
-        low = hashes & _LOW
-        position = self._buckets[bucket].astype(np.int64)
-        end = self._buckets[bucket + 1].astype(np.int64)
-        pending = np.flatnonzero((position < end) & (ids.sizes > 0))
-        while pending.shape[0]:
-            entries = self._entries[position[pending]]
-            alike = np.flatnonzero((entries >> _LOW_BITS) == low[pending])
-            rows = (entries[alike] & _LOW).astype(np.int64)
-            equal = self._equal(ids, pending[alike], rows)
-            found[pending[alike[equal]]] = rows[equal]
-            position[pending] += 1
-            more = position[pending] < end[pending]
-            more[alike[equal]] = False
-            pending = pending[more]
+        start = self._buckets[bucket].astype(np.int64)
+        length = np.where(ids.sizes > 0, self._buckets[bucket + 1] - start, 0)
+        # every entry of every id's bucket, about two an id, looked at in one go
+        before = np.cumsum(length) - length
+        asked = np.repeat(np.arange(length.shape[0]), length)
+        entries = self._entries[np.arange(asked.shape[0]) + (start - before)[asked]]
+        alike = np.flatnonzero((entries >> _LOW_BITS) == (hashes & _LOW)[asked])
+        asked, rows = asked[alike], (entries[alike] & _LOW).astype(np.int64)
+        equal = self._equal(ids, asked, rows)
+        found[asked[equal]] = rows[equal]
         return found
 
     def _equal(self, ids: PackedIds, which: Sizes, rows: Sizes) -> Flags:

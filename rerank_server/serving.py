@@ -14,6 +14,7 @@ from rerank_server.access_log import AccessLog, read_shopper_key
 from rerank_server.batcher import share_calls
 from rerank_server.bundle_store import BundleStore
 from rerank_server.doors import Doors
+from rerank_server.event_loop import run_loop
 from rerank_server.live_products import LiveProducts
 from rerank_server.metrics import MeasuredScorer, Metrics
 from rerank_server.policy_file import PolicyFile
@@ -82,7 +83,7 @@ def serve_settings(settings: Settings, part: Part | None = None) -> None:
             limits=ServingLimits(unread_calls=settings.unread_calls),
             part=part,
         )
-        asyncio.run(_with_policy_watched(serving, policy))
+        run_loop(_with_policy_watched(serving, policy))
 
 
 async def _with_policy_watched(

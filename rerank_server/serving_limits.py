@@ -26,16 +26,19 @@ class ServingLimits:
 
     queued_candidates: int = 20_000
     calls: int = 1_024
-    unread_calls: int = 256
+    unread_calls: int = 32
     calls_per_connection: int = 256
     handshake_ms: int = 10_000
     ping_every_ms: int = 40_000
     ping_answer_ms: int = 20_000
 
     def admission(self, workers: int) -> Limits:
-        """Return the limits of `workers` workers: twice a full scorer call may be under way."""
+        """Return the limits of `workers` workers: twice a full scorer call may be under way.
+
+        One page more than there are workers, so that none waits for the event loop between two.
+        """
         return Limits(
-            pages=workers,
+            pages=workers + 1,
             candidates=2 * BATCH_CANDIDATES,
             queued_candidates=self.queued_candidates,
         )

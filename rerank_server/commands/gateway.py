@@ -58,8 +58,7 @@ def _gateway(**flags: str | None) -> None:
     recorded = read_telemetry_settings(
         {name: text for name, text in flags.items() if name in names}, os.environ, PREFIX
     )
-    import asyncio
-
+    from rerank_server.event_loop import run_loop
     from rerank_server.gateway.serving import serve_gateway
     from rerank_server.one_line_log import configure_logging
 
@@ -67,7 +66,7 @@ def _gateway(**flags: str | None) -> None:
     telemetry = Telemetry(recorded)
     try:
         recorder = telemetry if telemetry.recorders else None
-        asyncio.run(serve_gateway(settings, recorder, [telemetry]))
+        run_loop(serve_gateway(settings, recorder, [telemetry]))
     finally:
         telemetry.close()
 

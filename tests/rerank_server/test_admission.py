@@ -262,3 +262,16 @@ async def test_a_page_is_hopeless_only_while_others_are_refused():
     assert not gate.is_hopeless(100, None)
     gate.leave(100, None)
     assert not gate.is_hopeless(100, 0.2)  # an idle server tries
+
+
+async def test_what_callers_give_is_the_most_that_a_recent_page_had_left():
+    gate = Admission(Limits(1, 1_000, 10_000), lambda: 5.0)
+    assert await gate.enter(10, "a", 5.2) is None
+    gate.leave(10)
+    assert gate.allowed_s == pytest.approx(0.2)
+    assert await gate.enter(10, "a", 5.05) is None  # lay unread before
+    assert gate.allowed_s == pytest.approx(0.2, rel=1e-3)
+    for _ in range(20_000):
+        gate.leave(10)
+        assert await gate.enter(10, "a", 5.05) is None
+    assert gate.allowed_s == pytest.approx(0.05)

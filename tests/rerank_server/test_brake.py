@@ -12,7 +12,7 @@ from rerank_server.admission import Admission, Limits, Refusal
 from rerank_server.brake import Brake, BrakeInterceptor
 
 RERANK = "/rerank.v1.RerankService/Rerank"
-FAR = 1e9
+GIVEN_S = 0.2
 
 
 class CountingBrake(Brake):
@@ -26,11 +26,11 @@ class CountingBrake(Brake):
 
 async def pressed_admission(took_s: float) -> Admission:
     gate = Admission(Limits(1, 1_000, 10_000), lambda: 0.0)
-    assert await gate.enter(100, "a", FAR) is None
+    assert await gate.enter(100, "a", GIVEN_S) is None
     gate.leave(100, took_s)
-    assert await gate.enter(100, "a", FAR) is None
+    assert await gate.enter(100, "a", GIVEN_S) is None
     for _ in range(2):
-        gate._append(100, "a", FAR)
+        gate._append(100, "a", GIVEN_S)
     assert await gate.enter(100, "a", 2 * took_s) is Refusal.LATE
     assert gate.pressed
     return gate
