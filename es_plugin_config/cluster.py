@@ -18,8 +18,8 @@ from rerank_server.contract.errors import RerankError
 TIMEOUT_S = 30.0
 _LONGEST_REASON = 400
 _NO_SUCH_ROUTE = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
-# Where security is switched off by the licence, its routes answer with this status.
-_SECURITY_OFF = (*_NO_SUCH_ROUTE, HTTPStatus.INTERNAL_SERVER_ERROR)
+# What its routes say, with status 500, where security is switched off.
+_SECURITY_OFF = "security is not enabled"
 
 
 class ConfigurationClusterError(RerankError):
@@ -196,7 +196,8 @@ def _has_security(client: Elasticsearch) -> bool:
     try:
         client.perform_request("GET", "/_security/_authenticate", headers=headers)
     except ApiError as error:
-        if error.status_code in _SECURITY_OFF:
+        _, reason = failure(error.body)
+        if error.status_code in _NO_SUCH_ROUTE or _SECURITY_OFF in reason.lower():
             return False
         refuse("GET /_security/_authenticate", error.status_code, error.body)
     except TransportError as error:

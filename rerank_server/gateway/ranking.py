@@ -22,6 +22,8 @@ _STATUS_TIMEOUT_MS = 2_000
 _NOT_ITS_FAULT = {
     "invalid_argument": "refused_page",
     "resource_exhausted": "overloaded",
+    # more calls came than the server looks at (`--unread-calls`); our own end no call this way
+    "cancelled": "overloaded",
     "unauthenticated": "unauthenticated",
 }
 _ITS_FAULT = {"deadline_exceeded": "deadline", "unavailable": "unavailable"}
@@ -146,6 +148,8 @@ class RankerClient:
                 self._canary = str((status.challenger or {}).get("bundle_id", ""))
             except CallError as error:
                 _LOG.debug("status of the reranker", extra={"fields": {"code": error.status}})
+            except Exception:  # noqa: BLE001 - a task that ends would leave every search unnamed
+                _LOG.exception("status of the reranker: got no readable answer, asking again")
             await asyncio.sleep(STATUS_EVERY_S)
 
 

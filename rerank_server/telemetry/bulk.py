@@ -50,6 +50,10 @@ class BulkTooLargeError(BulkError):
     """A bulk request that is larger than the cluster takes."""
 
 
+class BulkUnreadableError(BulkError):
+    """A bulk request that the cluster refuses as a whole, of one document or of how it is asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class BulkResult:
     """What became of the documents of one request.
@@ -93,6 +97,7 @@ class BulkSender:
 
         Raises:
             BulkTooLargeError: When the cluster takes no request of this size.
+            BulkUnreadableError: When it refuses the whole request as wrong.
             BulkError: When it cannot be reached or refuses the request.
         """
         status, answer = self._post(_body(documents))
@@ -101,7 +106,8 @@ class BulkSender:
                 "too_large", f"bulk: got 413 for {len(documents)} documents, want fewer"
             )
         if status != _HTTP_OK:
-            raise BulkError(
+            kind = BulkUnreadableError if status == _HTTP_BAD_REQUEST else BulkError
+            raise kind(
                 f"http_{status}", f"bulk: got HTTP {status}, want 200: {_shown(answer)}"
             )
         try:

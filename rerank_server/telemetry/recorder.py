@@ -15,7 +15,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rerank_server.gateway.record import SearchRecord
-from rerank_server.telemetry.bulk import BulkError, BulkResult, BulkTooLargeError
+from rerank_server.telemetry.bulk import (
+    BulkError,
+    BulkResult,
+    BulkTooLargeError,
+    BulkUnreadableError,
+)
 from rerank_server.telemetry.counts import Backlog, TelemetryCounts
 from rerank_server.telemetry.document import Document, DocumentRules, search_document
 from rerank_server.telemetry.spool import MAX_RECORD_BYTES, Spool, SpoolError
@@ -73,6 +78,8 @@ class TelemetryRecorder:
         self._oldest_ms = 0
         self._pending: list[Document] = []  # of the batch that is sent
         self._pending_end = spool.cursor
+        self._takes = False  # whether the cluster ever took a document of ours
+        self._refused = 0  # documents that it refused one by one meanwhile
         self._part = BATCH_DOCUMENTS
         self._next_log = 0.0
         counts.backlog = self._backlog
@@ -244,6 +251,10 @@ class TelemetryRecorder:
                 self._pending = rest
             self._part = max(len(part) // 2, 1)
             return
+        except BulkUnreadableError as error:
+            self._put_apart(part, rest, error)
+            return
+        self._takes = True
         self._pending = [*result.again, *rest]
         self._counts.count_sent("created", result.created)
         self._counts.count_sent("known", result.known)
@@ -252,6 +263,29 @@ class TelemetryRecorder:
             self._warn(f"bulk: got {result.reason}, want a document that fits the mapping")
         if result.again:
             raise BulkError("refused", f"bulk: got {result.reason}, want the document stored")
+
+    def _put_apart(
+        self, part: Sequence[Document], rest: Sequence[Document], error: BulkUnreadableError
+    ) -> None:
+        """Find the document for which a request is refused as a whole, and give it up.
+
+        As long as none was taken it may as well be how we ask: then all are kept.
+
+        Raises:
+            BulkError: `error`, when no document is left to try.
+        """
+        if len(part) > 1:
+            self._part = len(part) // 2
+        elif self._takes:
+            self._counts.count_lost("rejected")
+            self._warn(error)
+            self._pending = list(rest)
+        else:
+            self._pending = [*rest, *part]
+            self._refused += 1
+            if self._refused >= len(self._pending):
+                self._refused = 0
+                raise error
 
     def _warn(self, error: object) -> None:
         """Log a failure, once a minute at most: each is counted as well."""

@@ -167,6 +167,38 @@ def test_a_request_that_is_too_large_is_cut_and_one_document_alone_is_given_up(
     assert counts.lost == {"too_large": 1}
 
 
+def test_a_document_for_which_requests_are_refused_as_a_whole_is_given_up_alone(
+    tmp_path: Path, endpoint: BulkEndpoint, counts: TelemetryCounts
+) -> None:
+    wrong: list[str] = []
+
+    def unreadable(ids: list[str]) -> int:
+        wrong.append(ids[0]) if not wrong else None
+        return 400 if wrong[0] in ids else 200
+
+    endpoint.fault = unreadable
+    recorder = start(tmp_path, endpoint.url, counts)
+    for number in range(20):
+        recorder.record(search_record(f"q-{number}"))
+    wait_until(lambda: len(endpoint.documents) == 19)
+    recorder.close()
+    assert counts.lost == {"rejected": 1}
+
+
+def test_a_cluster_that_refuses_every_request_loses_nothing(
+    tmp_path: Path, endpoint: BulkEndpoint, counts: TelemetryCounts
+) -> None:
+    endpoint.fault = lambda _: 400
+    recorder = start(tmp_path, endpoint.url, counts)
+    for number in range(10):
+        recorder.record(search_record(f"q-{number}"))
+    wait_until(lambda: counts.failed.get("http_400", 0) > 0)
+    endpoint.fault = lambda _: 200
+    wait_until(lambda: len(endpoint.documents) == 10)
+    recorder.close()
+    assert counts.lost == {}
+
+
 def test_losses_at_each_limit_are_counted(tmp_path: Path, counts: TelemetryCounts) -> None:
     with BulkEndpoint() as gone:
         url = gone.url

@@ -52,6 +52,7 @@ final class RerankClient implements Closeable {
       Set.of(
           Status.Code.INVALID_ARGUMENT,
           Status.Code.RESOURCE_EXHAUSTED,
+          Status.Code.CANCELLED,
           Status.Code.UNAUTHENTICATED,
           Status.Code.PERMISSION_DENIED);
 
@@ -288,8 +289,9 @@ final class RerankClient implements Closeable {
   private static Outcome.Reason reasonOf(Status status) {
     return switch (status.getCode()) {
       case DEADLINE_EXCEEDED -> Outcome.Reason.DEADLINE;
-      case UNAVAILABLE, CANCELLED -> Outcome.Reason.UNAVAILABLE;
-      case RESOURCE_EXHAUSTED -> Outcome.Reason.OVERLOADED;
+      case UNAVAILABLE -> Outcome.Reason.UNAVAILABLE;
+      // the server cancels calls that it does not even look at
+      case RESOURCE_EXHAUSTED, CANCELLED -> Outcome.Reason.OVERLOADED;
       case UNAUTHENTICATED, PERMISSION_DENIED -> Outcome.Reason.UNAUTHENTICATED;
       case INVALID_ARGUMENT -> Outcome.Reason.REFUSED_PAGE;
       default -> Outcome.Reason.FAILED;

@@ -140,6 +140,7 @@ class RerankClientTest {
       {Status.INVALID_ARGUMENT.withDescription("why"), Outcome.Reason.REFUSED_PAGE},
       {Status.UNAUTHENTICATED, Outcome.Reason.UNAUTHENTICATED},
       {Status.RESOURCE_EXHAUSTED, Outcome.Reason.OVERLOADED},
+      {Status.CANCELLED, Outcome.Reason.OVERLOADED},
       {Status.UNIMPLEMENTED, Outcome.Reason.FAILED}
     };
     for (Object[] each : expected) {
