@@ -6,6 +6,7 @@ Calls are counted by the event loop alone, into plain lists that the scrape's th
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from bisect import bisect_left
@@ -26,6 +27,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Exemplar
 
 from rerank_server.access_log import degraded_reason
+from rerank_server.canary import ChallengerFigures
 from rerank_server.contract.graph_inputs import ScorerPage
 from rerank_server.contract.page import Floats
 from rerank_server.scorer import Scorer
@@ -95,11 +97,25 @@ class Serving:
     products: int
 
 
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """The challenger when Prometheus asks.
+
+    Attributes:
+        bundle_id: Its bundle.
+        figures: What was seen of it.
+    """
+
+    bundle_id: str
+    figures: ChallengerFigures
+
+
 class Metrics(Collector):
     """Counts calls, pages and scorer calls."""
 
     def __init__(self) -> None:
         self.serving: Callable[[], Serving] | None = None
+        self.trying: Callable[[], Trying | None] | None = None
         self.queued_candidates: Callable[[], int] | None = None
         self.in_flight = 0
         self._calls: Counter[tuple[str, str]] = Counter()
@@ -174,6 +190,9 @@ class Metrics(Collector):
             )
         if self.serving is not None:
             yield from _serving_families(self.serving())
+        trying = None if self.trying is None else self.trying()
+        if trying is not None:
+            yield from _challenger_families(trying)
 
 
 class MeasuredScorer:
@@ -217,6 +236,50 @@ def _serving_families(serving: Serving) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "crossrank_products", "Products in the product store", value=serving.products
     )
+
+
+def _challenger_families(trying: Trying) -> Iterable[Metric]:
+    figures, bundle_id = trying.figures, trying.bundle_id
+    pages = CounterMetricFamily(
+        "crossrank_challenger_pages",
+        "Pages that the challenger answered, or was to rerank beside the current bundle",
+        labels=("bundle_id", "role", "outcome"),
+    )
+    for role, outcome, count in (
+        ("canary", "ranked", figures.canary_pages - figures.canary_degraded),
+        ("canary", "degraded", figures.canary_degraded),
+        ("shadow", "ranked", figures.shadow_pages - figures.shadow_degraded),
+        ("shadow", "degraded", figures.shadow_degraded),
+        ("shadow", "skipped", figures.shadow_skipped),
+    ):
+        pages.add_metric((bundle_id, role, outcome), count)
+    yield pages
+    if math.isnan(figures.same_first_share):  # no page in the shadow yet
+        return
+    alike = GaugeMetricFamily(
+        "crossrank_challenger_same_first_share",
+        "Share of shadow pages where both bundles put the same candidate first",
+        labels=("bundle_id",),
+    )
+    alike.add_metric((bundle_id,), figures.same_first_share)
+    yield alike
+    if not math.isnan(figures.rank_agreement):
+        agreement = GaugeMetricFamily(
+            "crossrank_challenger_rank_agreement",
+            "Mean rank correlation of the two orders of a shadow page",
+            labels=("bundle_id",),
+        )
+        agreement.add_metric((bundle_id,), figures.rank_agreement)
+        yield agreement
+    seconds = GaugeMetricFamily(
+        "crossrank_challenger_shadow_seconds",
+        "Time of the newest shadow pages, by bundle and quantile",
+        labels=("bundle_id", "bundle", "quantile"),
+    )
+    for bundle, times in (("current", figures.current_us), ("challenger", figures.challenger_us)):
+        for quantile, time_us in zip(("0.5", "0.99"), times, strict=True):
+            seconds.add_metric((bundle_id, bundle, quantile), time_us * _MICRO)
+    yield seconds
 
 
 def _counter(name: str, text: str, label: str, counts: Counter[str]) -> Metric:

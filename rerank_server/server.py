@@ -28,7 +28,7 @@ from rerank_server.interceptors import (
     ObservingInterceptor,
     TokenInterceptor,
 )
-from rerank_server.metrics import Metrics, Serving
+from rerank_server.metrics import Metrics, Serving, Trying
 from rerank_server.pb import admin_pb2
 from rerank_server.pb import rerank_pb2 as pb
 from rerank_server.pb.admin_pb2_grpc import add_AdminServiceServicer_to_server
@@ -212,7 +212,11 @@ class RerankServer:
                 products=reranker.products.size,
             )
 
-        metrics.serving = serving
+        def trying() -> Trying | None:
+            tried = self._bundles.bundles.challenger
+            return None if tried is None else Trying(tried.bundle_id, tried.figures())
+
+        metrics.serving, metrics.trying = serving, trying
         metrics.queued_candidates = lambda: self._admission.queued_candidates
 
     def _interceptors(self) -> list[grpc.aio.ServerInterceptor]:

@@ -14,9 +14,11 @@ from prometheus_client.openmetrics.exposition import (
 )
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from rerank_server.bundle_store import BundleStore
 from rerank_server.doors import Doors
 from rerank_server.metrics import BATCH_BOUNDS, Histogram, MeasuredScorer, Metrics
 from rerank_server.pb import rerank_pb2 as pb
+from rerank_server.reranker import Reranker
 from tests.rerank_server.scorers import ConstantScorer, FailingScorer, SlowScorer, with_scorer
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -78,6 +80,40 @@ async def test_pages_are_counted_with_their_stages_and_sizes(serving, tiny_reran
     assert (value("process_resident_memory_bytes") or 0) > 1e6
 
 
+async def test_a_challenger_is_seen_while_it_is_tried_and_not_after(
+    serving, tiny_reranker, other_folders
+):
+    metrics = Metrics()
+    store = BundleStore(tiny_reranker, Reranker.open)
+    running = await serving(store, doors=Doors(metrics=metrics))
+    value = metrics.registry().get_sample_value
+    name = "crossrank_challenger_pages_total"
+    store.load(other_folders.bundle, other_folders.products)
+    tried = {"bundle_id": store.bundles.challenger.bundle_id}
+    assert value(name, tried | {"role": "canary", "outcome": "ranked"}) == 0
+    assert value("crossrank_challenger_rank_agreement", tried) is None
+    store.divert(canary_percent=100, shadow=False)
+    page = pb.RerankRequest(candidate_ids=["milk-1", "dog-1"], shopper_id="s")
+    await running.stub.Rerank(page)
+    await settled(metrics)
+    assert value(name, tried | {"role": "canary", "outcome": "ranked"}) == 1
+    store.divert(canary_percent=0, shadow=True)
+    await running.stub.Rerank(page)
+    shadow = tried | {"role": "shadow", "outcome": "ranked"}
+    for _ in range(500):
+        if value(name, shadow):
+            break
+        await asyncio.sleep(0.01)
+    assert value(name, shadow) == 1
+    # the other bundle's order is the opposite one
+    assert value("crossrank_challenger_rank_agreement", tried) == -1
+    assert value("crossrank_challenger_same_first_share", tried) == 0
+    slow = tried | {"bundle": "challenger", "quantile": "0.99"}
+    assert value("crossrank_challenger_shadow_seconds", slow) > 0
+    store.promote()
+    assert value(name, shadow) is None
+
+
 async def test_degraded_pages_are_counted_by_reason(serving, tiny_reranker):
     metrics = Metrics()
     broken = with_scorer(tiny_reranker, FailingScorer(ValueError("x")))
@@ -108,10 +144,10 @@ async def test_candidates_that_wait_are_seen_while_they_do(serving, tiny_reranke
         with_scorer(tiny_reranker, SlowScorer(0.3)), doors=Doors(metrics=metrics)
     )
     page = pb.RerankRequest(candidate_ids=["a", "b", "c"])
-    calls = [asyncio.ensure_future(running.stub.Rerank(page, timeout=20)) for _ in range(4)]
+    calls = [asyncio.ensure_future(running.stub.Rerank(page, timeout=20)) for _ in range(5)]
     value = metrics.registry().get_sample_value
     seen = 0.0
-    while seen != 6:  # two workers have a page each, two wait
+    while seen != 6:  # two workers have a page each and one is next to them, two wait
         assert not all(call.done() for call in calls)
         await asyncio.sleep(0.005)
         seen = value("crossrank_queued_candidates") or 0.0

@@ -153,6 +153,8 @@ def main() -> None:
         messages = [page.SerializeToString() for page in make_pages(ids, 20, 8, NOW)]
         pages = write_pages(folder / "pages", messages)
         flags = ["--processes", str(options.processes), "--admin", "--policy", str(policy)]
+        # where other programs take the cores for a while, more than the default lie unread after it
+        flags += ["--unread-calls", "256"]
         if options.processes == 1:
             flags += ["--changes", str(folder / "changes")]
         with running(*folders[0], flags) as server:
