@@ -29,17 +29,20 @@ FAST := not slow and not elasticsearch and not browser
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-.PHONY: help setup demo test check static format lint types imports protolint fmt proto generate \
-  benchmark benchmark-learning benchmark-server wheel lock clean
+.PHONY: help setup demo demo-elasticsearch test check static format lint types imports protolint \
+  fmt proto generate benchmark benchmark-learning benchmark-server wheel lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | \
-	  while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	  while IFS='|' read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP) ## Make .venv and install the locked packages into it
 
 demo: $(STAMP) ## Train, export, serve, retrieve and rerank the Complete Journey groceries
 	@$(PY) -m deploy.demo $(ARGS)
+
+demo-elasticsearch: $(STAMP) ## The whole loop on a real Elasticsearch: search, clicks, learning, canary
+	@$(PY) -m deploy.demo_elasticsearch $(ARGS)
 
 test: static ## All checks and all tests: slow, Elasticsearch and browser among them
 	@$(PY) -m pytest -q $(PYTEST_ARGS)

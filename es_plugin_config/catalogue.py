@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -63,6 +63,7 @@ class Product:
         numbers: Those of `NUMBERS` that are known.
         source: As it came, all columns.
         factors: ALS factors, shape (width,), where the catalogue has them.
+        vectors: Its named vectors, zeros for one that it does not have; those of a snapshot alone.
     """
 
     row: int
@@ -74,6 +75,7 @@ class Product:
     numbers: Mapping[str, float]
     source: Mapping[str, Any] = field(default_factory=dict)
     factors: Floats | None = None
+    vectors: Mapping[str, Floats] = field(default_factory=dict)
 
 
 class Catalogue(Protocol):
@@ -105,7 +107,14 @@ def open_catalogue(path: Path) -> Catalogue:
         CatalogueError: There is nothing of the kind.
     """
     if (path / SNAPSHOT_FILE).is_file():
-        return _JsonLines(path / "products.jsonl", factors=_read_factors(path / "factors.npy"))
+        return _JsonLines(
+            path / "products.jsonl",
+            factors=_read_rows(path / "factors.npy"),
+            vectors={
+                file.stem.removeprefix("vector_"): _read_rows(file)
+                for file in sorted(path.glob("vector_*.npy"))
+            },
+        )
     if not path.is_file():
         raise CatalogueError(
             f"catalogue: got no file {path}, want one, or a folder with {SNAPSHOT_FILE}"
@@ -175,13 +184,20 @@ def reach(value: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - any JSO
 class _JsonLines:
     """One JSON object a line."""
 
-    def __init__(self, path: Path, factors: Floats | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        factors: Floats | None = None,
+        vectors: Mapping[str, Floats] | None = None,
+    ) -> None:
         self._path = path
         self._factors = factors
+        self._vectors = vectors or {}
 
     @cached_property
     def identity(self) -> str:
-        extra = b"" if self._factors is None else np.ascontiguousarray(self._factors).tobytes()
+        arrays = [] if self._factors is None else [self._factors, *self._vectors.values()]
+        extra = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
         return _hash_file(self._path, extra)
 
     @property
@@ -203,7 +219,9 @@ class _JsonLines:
                         f"{where}: got more lines than factors, want {len(self._factors)}"
                     )
                 factors = None if self._factors is None else self._factors[row]
-                yield product_from_row(row, value, names, where, factors)
+                product = product_from_row(row, value, names, where, factors)
+                held = {name: array[row] for name, array in self._vectors.items()}
+                yield replace(product, vectors=held) if held else product
 
 
 class _Parquet:
@@ -257,12 +275,12 @@ def _hash_file(path: Path, extra: bytes = b"") -> str:
     return digest.hexdigest()
 
 
-def _read_factors(path: Path) -> Floats:
+def _read_rows(path: Path) -> Floats:
     try:
-        factors: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+        rows: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise CatalogueError(f"{path}: got {error}, want the snapshot's factors") from error
-    return factors
+        raise CatalogueError(f"{path}: got {error}, want the snapshot's {path.stem}") from error
+    return rows
 
 
 def _texts(value: object) -> list[str]:

@@ -40,7 +40,7 @@ class ProductVectors:
         """Return the vector of each product, shape (products, dims), float32.
 
         Raises:
-            CatalogueError: Factors of another width, or a vector that is not finite.
+            CatalogueError: Factors or vectors of another width, or a vector that is not finite.
         """
         schema, vocabulary = self._bundle.schema, self._bundle.vocabulary
         batch = ProductBatch(
@@ -62,8 +62,10 @@ class ProductVectors:
                 [vocabulary.identity_row(product.id) for product in products], np.int32
             ),
             factors=self._factors(products),
+            vectors=self._named(products),
         )
-        vectors: Floats = self._graph(product_inputs(batch, self._bundle.text_encoder))["vectors"]
+        inputs = product_inputs(batch, self._bundle.text_encoder, schema.vectors)
+        vectors: Floats = self._graph(inputs)["vectors"]
         wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if wrong.size:
             raise CatalogueError(
@@ -71,6 +73,21 @@ class ProductVectors:
                 "finite, want finite ones"
             )
         return vectors
+
+    def _named(self, products: Sequence[Product]) -> dict[str, Floats]:
+        named = {}
+        for spec in self._bundle.schema.vectors:
+            rows = np.zeros((len(products), spec.width), np.float32)
+            for row, product in enumerate(products):
+                vector = product.vectors.get(spec.name)
+                if vector is not None and vector.shape != (spec.width,):
+                    raise CatalogueError(
+                        f"vector {spec.name!r} of product {product.id!r}: got {vector.shape}, "
+                        f"want ({spec.width},) as in the bundle"
+                    )
+                rows[row] = 0.0 if vector is None else vector
+            named[spec.name] = rows
+        return named
 
     def _factors(self, products: Sequence[Product]) -> Floats:
         width = self._bundle.manifest.widths.factors

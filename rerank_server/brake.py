@@ -2,8 +2,8 @@
 
 Accepting a call and turning it away costs Python about a fifth of reranking a page, so that a
 server which turns away two calls for each one that it answers would answer less and less. gRPC's
-own threads can do it for a tenth of that, without Python: they end calls that nobody has accepted yet,
-beyond `ServingLimits.unread_calls`. For that the event loop must let calls lie, which it would
+own threads can do it for a tenth of that, without Python: they end calls that nobody has accepted
+yet, beyond `ServingLimits.unread_calls`. For that the event loop must let calls lie, which it would
 never do by itself. gRPC hands them over oldest first, so this pays only where those that lie are
 few enough to be fresh still.
 """

@@ -173,13 +173,15 @@ def products_from_pb(
     """Return products as lines of a catalogue hold them; what is absent becomes null.
 
     Raises:
-        ProductError: When an attribute or column is not of the schema.
+        ProductError: When an attribute, column or vector is not of the schema.
     """
     columns = [column.name for column in schema.product_columns]
+    vectors = [spec.name for spec in schema.vectors]
     records = []
     for index, product in enumerate(request.products):
         _refuse_unknown(product.attributes, schema.attributes, f"products[{index}].attributes")
         _refuse_unknown(product.columns, columns, f"products[{index}].columns")
+        _refuse_unknown(product.vectors, vectors, f"products[{index}].vectors")
         records.append(
             {
                 "id": product.id,
@@ -188,9 +190,16 @@ def products_from_pb(
                 "category_path": list(product.category_path),
                 **{name: product.attributes.get(name) or None for name in schema.attributes},
                 "columns": {name: product.columns.get(name) for name in columns},
+                **_vectors_from_pb(product),
             }
         )
     return records
+
+
+def _vectors_from_pb(product: admin_pb2.Product) -> dict[str, Any]:
+    if not product.vectors:  # then its line is as it was before there were any
+        return {}
+    return {"vectors": {name: list(vector.values) for name, vector in product.vectors.items()}}
 
 
 def _refuse_unknown(given: Iterable[str], known: Sequence[str], what: str) -> None:

@@ -17,7 +17,12 @@ import onnxruntime as ort
 
 from rerank_server.contract.bundle import Bundle
 from rerank_server.contract.errors import BundleError, RerankError
-from rerank_server.contract.golden import Graphs, golden_scorer_pages
+from rerank_server.contract.golden import (
+    Graphs,
+    golden_scorer_pages,
+    score_difference,
+    score_scales,
+)
 from rerank_server.contract.graph_inputs import Arrays, ScorerPage, page_shape, scorer_inputs
 from rerank_server.contract.page import Floats
 from rerank_server.device_products import DeviceProducts
@@ -219,6 +224,7 @@ def check_device(bundle: Bundle, graphs: Graphs, scorer: DeviceScorer, kind: str
         BundleError: When it is above the tolerance.
     """
     largest = 0.0
+    scales = score_scales(bundle.golden)
     pages = golden_scorer_pages(bundle.golden, bundle.schema, bundle.text_encoder, graphs)
     for page, expected in zip(pages, bundle.golden.probabilities, strict=True):
         vectors = np.concatenate([page.candidate_vectors, page.sequence_vectors])
@@ -240,7 +246,7 @@ def check_device(bundle: Bundle, graphs: Graphs, scorer: DeviceScorer, kind: str
                 )
             ]
         )[0]
-        largest = max(largest, float(np.abs(got - expected).max()))
+        largest = max(largest, score_difference(got, expected, scales))
     exact = kind == "float32" and scorer.provider != _TENSORRT
     tolerance = bundle.manifest.tolerance if exact else HALF_TOLERANCE
     if not largest <= tolerance:

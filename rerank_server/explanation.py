@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rerank_server.contract.ablation import (
+    Neutral,
+    explained_groups,
+    present_groups,
+    without_groups,
+)
 from rerank_server.contract.graph_inputs import ScorerPage
 from rerank_server.contract.page import Floats
 from rerank_server.contract.schema import Schema
 
-PRODUCT_GROUP = "product"
-SEQUENCE_GROUP = "sequence"
 
+def group_contributions(
+    page: ScorerPage,
+    scores: Floats,
+    schema: Schema,
+    neutral: Neutral,
+    score: Callable[[Sequence[ScorerPage]], Sequence[Floats]],
+) -> dict[str, Floats]:
+    """Return each candidate's score minus its score on the page without a group, by group.
 
-def without_each_group(
-    page: ScorerPage, schema: Schema, unknown_vector: Floats
-) -> dict[str, ScorerPage]:
-    """Return copies of `page`, each without one group of what the scorer sees.
+    Groups of which the page says nothing are exactly 0 and are not scored.
 
-    Without a feature group its features stand at their training mean, which is how a missing
-    value looks; without the product, each candidate has the vector of an unknown product;
-    without the sequence, there are no past events.
+    Args:
+        page: What the scorer saw, its vectors in memory.
+        scores: What it gave, shape (candidates,).
+        schema: Of the bundle.
+        neutral: What stands for the product and the query.
+        score: Scores several pages in one call, each of shape (candidates,).
     """
-    pages = {}
-    for group in schema.groups:
-        columns = [spec.group == group for spec in schema.features]
-        pages[group] = replace(page, dense=np.where(columns, np.float32(0), page.dense))
-    pages[PRODUCT_GROUP] = replace(page, candidate_vectors=np.tile(unknown_vector, (page.size, 1)))
-    pages[SEQUENCE_GROUP] = replace(
-        page,
-        sequence_vectors=page.sequence_vectors[:0],
-        sequence_features=page.sequence_features[:0],
-    )
-    return pages
+    moved = {group: np.zeros_like(scores) for group in explained_groups(schema)}
+    present = present_groups(page, schema, neutral)
+    if present:
+        pages = [without_groups(page, (group,), schema, neutral) for group in present]
+        for group, without in zip(present, score(pages), strict=True):
+            moved[group] = scores - without
+    return moved

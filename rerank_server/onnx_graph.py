@@ -16,6 +16,7 @@ from rerank_server.contract.graph_inputs import (
     SCORER_OUTPUTS,
     VECTOR_OUTPUTS,
     Arrays,
+    vector_inputs,
 )
 from rerank_server.contract.page import Floats
 
@@ -103,6 +104,8 @@ def open_graph(bundle: Bundle, name: str, *, threads: int) -> OnnxGraph:
         BundleError: When it cannot be loaded.
     """
     inputs, outputs = _NAMES[name]
+    if name == "product.onnx":
+        inputs += vector_inputs(bundle.schema.vectors)
     return OnnxGraph(bundle.graphs[name], name, inputs, outputs, threads=threads)
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -30,7 +30,12 @@ from rerank_server.product_records import (
     ProductRecord,
     RecordReader,
 )
-from rerank_server.product_snapshot import PRODUCTS_FILE, CatalogueSnapshot, read_snapshot
+from rerank_server.product_snapshot import (
+    PRODUCTS_FILE,
+    CatalogueSnapshot,
+    read_snapshot,
+    vector_file,
+)
 from rerank_server.product_store import (
     COLUMN_TYPES,
     FORMAT_VERSION,
@@ -101,6 +106,7 @@ def build_product_store(
             f"factors.npy: got width {snapshot.factors.shape[1]}, want"
             f" {bundle.manifest.widths.factors} as in the bundle"
         )
+    _check_vectors(bundle, snapshot)
     loss = measure_loss(bundle, graphs, vectors)
     made_from = f"{bundle.manifest.bundle_id} {snapshot.fingerprint()} {vectors} {changes_through}"
     try:
@@ -123,6 +129,22 @@ def build_product_store(
             f"{out}: got {error.strerror or error}, want room and rights to write a product store"
         ) from error
     return snapshot.size
+
+
+def _check_vectors(bundle: Bundle, snapshot: CatalogueSnapshot) -> None:
+    """Refuse a snapshot without a named vector that the bundle reads."""
+    for spec in bundle.schema.vectors:
+        held = snapshot.vectors.get(spec.name)
+        if held is None:
+            raise ProductStoreError(
+                f"{snapshot.folder}: got no {vector_file(spec.name)}, want one: the bundle reads"
+                f" the vector {spec.name!r} (zeros where a product has none)"
+            )
+        if held.shape[1] != spec.width:
+            raise ProductStoreError(
+                f"{vector_file(spec.name)}: got width {held.shape[1]}, want {spec.width} as in"
+                " the bundle"
+            )
 
 
 @contextmanager
@@ -183,6 +205,7 @@ class _Build:
         self._folder = folder
         self._kind = vectors
         self._widths = bundle.manifest.widths
+        self._vectors = tuple(spec.name for spec in bundle.schema.vectors)
         self._reader = RecordReader(bundle)
         self._encoder = ProductEncoder(bundle, graphs.product)
         schema = bundle.schema
@@ -277,6 +300,7 @@ class _Build:
                 name: getattr(snapshot, name).rows(start, stop)
                 for name in ("factors", "neighbours", "neighbour_weights")
             }
+            records = self._with_vectors(start, records)
         else:  # the unknown one has neither neighbours nor factors
             width = snapshot.neighbours.shape[1]
             values = {
@@ -288,3 +312,20 @@ class _Build:
         for name, column in (values | encoded.columns()).items():
             columns[name].append(column)
         vectors.append(encoded.vectors)
+
+    def _with_vectors(self, start: int, records: list[ProductRecord]) -> list[ProductRecord]:
+        """Return records with the snapshot's named vectors; those of a line itself go before."""
+        if not self._vectors:
+            return records
+        blocks = {
+            name: self._snapshot.vectors[name].rows(start, start + len(records))
+            for name in self._vectors
+        }
+        return [
+            replace(record, vectors={**_row(blocks, row), **record.vectors})
+            for row, record in enumerate(records)
+        ]
+
+
+def _row(blocks: dict[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
+    return {name: block[row] for name, block in blocks.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from rerank_server.contract.bundle import Bundle
 from rerank_server.contract.errors import ProductStoreError, nearest
 from rerank_server.contract.graph_inputs import Graph, ProductBatch, product_inputs
 from rerank_server.contract.page import Floats, Rows
+from rerank_server.contract.schema import VectorSpec
 from rerank_server.page import MAX_ID_BYTES
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -36,6 +37,7 @@ class ProductRecord:
         attributes: Attribute rows.
         identity: Identity row.
         stats: One number for each product column of the schema; NaN is missing.
+        vectors: Its named vectors, float32; a name that is absent is one it does not have.
     """
 
     product_id: str
@@ -45,6 +47,7 @@ class ProductRecord:
     attributes: list[int]
     identity: int
     stats: list[float]
+    vectors: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class RecordReader:
             ),
             identity=self._vocabulary.identity_row(product_id),
             stats=self._stats(columns or {}, where, lenient=lenient),
+            vectors=self._vectors(value.get("vectors"), where, lenient=lenient),
         )
 
     def _stats(self, given: Mapping[str, Any], where: str, *, lenient: bool) -> list[float]:
@@ -130,6 +134,21 @@ class RecordReader:
                 )
             stats.append(_number(given.get(column.name), where, column.name))
         return stats
+
+    def _vectors(self, given: object, where: str, *, lenient: bool) -> dict[str, Floats]:
+        """Return named vectors; when `lenient`, what this bundle cannot read is left out."""
+        if given is None:
+            return {}
+        if not isinstance(given, dict):
+            raise ProductError(f"{where}: got vectors {str(given)[:80]}, want lists by name")
+        widths = {spec.name: spec.width for spec in self._schema.vectors}
+        vectors: dict[str, Floats] = {}
+        for name, numbers in given.items():
+            if name in widths and isinstance(numbers, list) and len(numbers) == widths[name]:
+                vectors[name] = _vector(numbers, where, name)
+            elif numbers is not None and not lenient:
+                raise ProductError(_wrong_vector(name, numbers, widths, where))
+        return vectors
 
     def unknown(self) -> ProductRecord:
         """Return what stands for every product that a store does not hold."""
@@ -175,8 +194,10 @@ class ProductEncoder:
             attributes=attributes.reshape(count, len(schema.attributes)),
             identities=np.array([record.identity for record in records], np.int32),
             factors=factors,
+            vectors=_stacked(records, schema.vectors),
         )
-        vectors = self._graph(product_inputs(batch, self._bundle.text_encoder))["vectors"]
+        inputs = product_inputs(batch, self._bundle.text_encoder, schema.vectors)
+        vectors = self._graph(inputs)["vectors"]
         want = (count, self._bundle.manifest.widths.product)
         if vectors.shape != want or not np.isfinite(vectors).all():
             raise ProductError(
@@ -232,6 +253,45 @@ def _text(value: object, where: str, name: str) -> str:
     if not isinstance(value, str):
         raise ProductError(f"{where}: {name}: got {str(value)[:40]!r}, want a text or null")
     return value
+
+
+def _stacked(records: Sequence[ProductRecord], vectors: Sequence[VectorSpec]) -> dict[str, Floats]:
+    """Return each named vector of all products, zeros where a product has none."""
+    stacked = {}
+    for spec in vectors:
+        rows = np.zeros((len(records), spec.width), np.float32)
+        for row, record in enumerate(records):
+            if spec.name in record.vectors:
+                rows[row] = record.vectors[spec.name]
+        stacked[spec.name] = rows
+    return stacked
+
+
+def _vector(numbers: list[Any], where: str, name: str) -> Floats:
+    for number in numbers:
+        if not _is_number(number):
+            raise ProductError(
+                f"{where}: vectors.{name}: got {str(number)[:40]!r}, want finite numbers (float32)"
+            )
+    return np.array(numbers, np.float32)
+
+
+def _wrong_vector(name: str, numbers: object, widths: Mapping[str, int], where: str) -> str:
+    if name not in widths:
+        return (
+            f"{where}: vectors: got {name!r}, want some of {', '.join(widths) or 'none'}"
+            f"{nearest(name, widths)}"
+        )
+    got = f"{len(numbers)} numbers" if isinstance(numbers, list) else str(numbers)[:40]
+    return f"{where}: vectors.{name}: got {got}, want a list of {widths[name]}, or null for none"
+
+
+def _is_number(value: object) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= _FLOAT32_MAX
+    )
 
 
 def _number(value: object, where: str, name: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class CatalogueSnapshot:
             -1 is padding.
         neighbour_weights: Their similarities, same shape, float32.
         gram: Shape (factor width, factor width), float64.
+        vectors: Named vectors that it holds, each of shape (products, width), float32; zeros
+            where a product has none.
     """
 
     folder: Path
@@ -37,6 +40,7 @@ class CatalogueSnapshot:
     neighbours: ColumnReader
     neighbour_weights: ColumnReader
     gram: np.ndarray
+    vectors: Mapping[str, ColumnReader]
 
     @property
     def size(self) -> int:
@@ -45,9 +49,15 @@ class CatalogueSnapshot:
 
     def fingerprint(self) -> str:
         """Return what tells one state of its files from another, by size and time."""
-        stats = [(self.folder / name).stat() for name in _FILES]
+        names = (*_FILES, *map(vector_file, self.vectors))
+        stats = [(self.folder / name).stat() for name in names]
         state = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
         return hashlib.sha256(json.dumps([self.as_of_day, state]).encode()).hexdigest()
+
+
+def vector_file(name: str) -> str:
+    """Return the name of the file that holds a named vector of every product."""
+    return f"vector_{name}.npy"
 
 
 def read_snapshot(folder: Path) -> CatalogueSnapshot:
@@ -79,6 +89,10 @@ def read_snapshot(folder: Path) -> CatalogueSnapshot:
         neighbours=_column(folder / "neighbours.npy", np.int32),
         neighbour_weights=_column(folder / "neighbour_weights.npy", np.float32),
         gram=gram.rows(0, gram.shape[0]),
+        vectors={
+            path.stem.removeprefix("vector_"): _column(path, np.float32)
+            for path in sorted(folder.glob(vector_file("*")))
+        },
     )
     if not (folder / PRODUCTS_FILE).is_file():
         raise ProductStoreError(f"{folder / PRODUCTS_FILE}: got no such file, want a catalogue")
@@ -106,6 +120,11 @@ def _check_shapes(snapshot: CatalogueSnapshot) -> None:
             raise ProductStoreError(
                 f"{name}.npy: got {shape}, want ({size}, {snapshot.neighbours.shape[1]})"
             )
+    for name, vectors in snapshot.vectors.items():
+        if vectors.shape[0] != size:
+            raise ProductStoreError(
+                f"{vector_file(name)}: got {vectors.shape[0]} rows, want {size} as factors.npy has"
+            )
     if snapshot.gram.shape != (width, width):
         raise ProductStoreError(f"gram.npy: got {snapshot.gram.shape}, want ({width}, {width})")
 
@@ -118,9 +137,13 @@ def _check_numbers(snapshot: CatalogueSnapshot) -> None:
             raise ProductStoreError(
                 f"neighbours.npy: got rows {low} to {high}, want -1 to {size - 1}"
             )
-    for name in ("factors", "neighbour_weights"):
-        blocks = getattr(snapshot, name).blocks()
-        if not all(np.isfinite(block).all() for block in blocks):
-            raise ProductStoreError(f"{name}.npy: got a number that is not finite, want none")
+    finite = {
+        "factors.npy": snapshot.factors,
+        "neighbour_weights.npy": snapshot.neighbour_weights,
+        **{vector_file(name): column for name, column in snapshot.vectors.items()},
+    }
+    for file, column in finite.items():
+        if not all(np.isfinite(block).all() for block in column.blocks()):
+            raise ProductStoreError(f"{file}: got a number that is not finite, want none")
     if not np.isfinite(snapshot.gram).all():
         raise ProductStoreError("gram.npy: got a number that is not finite, want none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
+from rerank_server.contract.ablation import Neutral
 from rerank_server.contract.bundle import Bundle, read_bundle
 from rerank_server.contract.features import EncodedPage, FeatureEncoder
 from rerank_server.contract.golden import Graphs
@@ -21,7 +23,7 @@ from rerank_server.contract.schema import Normaliser
 from rerank_server.cores import available_cores
 from rerank_server.device_products import DeviceProducts
 from rerank_server.device_scorer import open_device
-from rerank_server.explanation import without_each_group
+from rerank_server.explanation import group_contributions
 from rerank_server.lookup import check_objectives, locate_page, surface_index
 from rerank_server.onnx_graph import check_golden, open_graph
 from rerank_server.page import (
@@ -297,14 +299,12 @@ class Reranker:
         return objective_weights(schema.objectives, weights)
 
     def _explain(self, page: ScorerPage, scores: Floats, weights: Floats) -> dict[str, Floats]:
-        unknown_vector = self.products.vectors[-1]
+        def score(pages: Sequence[ScorerPage]) -> list[Floats]:
+            return [combine_objectives(each, weights) for each in self.scorer.score(pages)]
+
+        neutral = Neutral(self.products.vectors[-1], self._queries.vector(""))
         sent = replace(page, held_in=None)  # some of the vectors are not the store's
-        pages = without_each_group(sent, self.bundle.schema, unknown_vector)
-        probabilities = self.scorer.score(list(pages.values()))
-        return {
-            group: scores - combine_objectives(without, weights)
-            for group, without in zip(pages, probabilities, strict=True)
-        }
+        return group_contributions(sent, scores, self.bundle.schema, neutral, score)
 
 
 class _NotFiniteError(ScorerError):

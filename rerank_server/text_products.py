@@ -57,8 +57,9 @@ class TextProducts:
             identities=np.zeros(size, np.int32),
             factors=np.zeros((size, self._bundle.manifest.widths.factors), np.float32),
         )
+        inputs = product_inputs(batch, self._bundle.text_encoder, schema.vectors)
         try:
-            vectors: Floats = graph(product_inputs(batch, self._bundle.text_encoder))["vectors"]
+            vectors: Floats = graph(inputs)["vectors"]
         except Exception as error:  # onnxruntime's errors share no base class
             raise ScorerError(f"product.onnx: got {error}, want vectors") from error
         if not np.isfinite(vectors).all():

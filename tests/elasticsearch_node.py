@@ -125,14 +125,14 @@ def _log_tail(run: Path) -> str:
     return "\n".join(lines[-40:])
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], run: Path) -> str:
+def _wait_until_healthy(process: subprocess.Popen[bytes], run: Path, timeout_s: float) -> str:
     """Return the address once the cluster is yellow or green.
 
     Raises:
-        ElasticsearchBootError: The process ended, or `BOOT_TIMEOUT_S` went by.
+        ElasticsearchBootError: The process ended, or `timeout_s` went by.
     """
     ports = run / "logs" / "http.ports"
-    deadline = time.monotonic() + BOOT_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ElasticsearchBootError(
@@ -148,7 +148,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], run: Path) -> str:
                 return f"http://{address}"
         time.sleep(0.1)
     raise ElasticsearchBootError(
-        f"Elasticsearch: got no answer in {BOOT_TIMEOUT_S:.0f} s, want one\n{_log_tail(run)}"
+        f"Elasticsearch: got no answer in {timeout_s:.0f} s, want one\n{_log_tail(run)}"
     )
 
 
@@ -193,6 +193,7 @@ def start(
     files: Mapping[str, str] = MappingProxyType({}),
     installation: Installation | None = None,
     prepare: Callable[[Path, dict[str, str]], None] | None = None,
+    boot_timeout_s: float = BOOT_TIMEOUT_S,
 ) -> Iterator[ElasticsearchNode]:
     """Run a server on free ports for the length of a `with` block, then leave nothing.
 
@@ -202,6 +203,7 @@ def start(
         files: Texts by name that go into the configuration's folder.
         installation: What to run in place of `version`.
         prepare: Called before the start with the folder of the run and its environment.
+        boot_timeout_s: How long the start may take.
 
     Raises:
         ElasticsearchUnavailableError: It cannot be had here.
@@ -236,7 +238,7 @@ def start(
         stop = partial(_stop, process)
         atexit.register(stop)
         try:
-            url = _wait_until_healthy(process, run)
+            url = _wait_until_healthy(process, run, boot_timeout_s)
             yield ElasticsearchNode(url, process.pid, time.monotonic() - started, run)
         finally:
             stop()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rerank_server.contract.schema import normalise
-from trainer.encoded import EncodedLog
+from trainer.encoded import EncodedLog, heads_of_log, served_rows
+from trainer.objectives import Head
 
 _BUCKET_BATCHES = 16
 
@@ -25,9 +26,11 @@ class Batch:
         categories: Category row of each candidate, 0 for padding.
         dense: Normalised features, shape (pages, candidates, features).
         labels: Shape (pages, candidates, objectives), float32.
-        targets: What the first objective's softmax should give: labels over their sum, mixed
+        heads: What is learned, by the columns of `labels`.
+        targets: What the first objective's softmax should give: gains over their sum, mixed
             with the teacher's softmax where there is a teacher, shape (pages, candidates).
-        fresh: 1 for a candidate the shopper never bought before, float32.
+        counted: 1 for a candidate that says something of an objective, as `served_rows` has it,
+            shape (pages, candidates, objectives), float32.
         sequence: Index into `products`, shape (pages, events).
         sequence_features: Shape (pages, events, features).
         sequence_mask: 1 for an event, float32.
@@ -42,8 +45,9 @@ class Batch:
     categories: np.ndarray
     dense: np.ndarray
     labels: np.ndarray
+    heads: tuple[Head, ...]
     targets: np.ndarray
-    fresh: np.ndarray
+    counted: np.ndarray
     sequence: np.ndarray
     sequence_features: np.ndarray
     sequence_mask: np.ndarray
@@ -81,7 +85,7 @@ def make_batch(
     starts, stops = log.offsets[pages], log.offsets[pages + 1]
     kept = [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
     if most and random is not None:
-        kept = [_sample(rows, log.labels[rows, 0] > 0, most, random) for rows in kept]
+        kept = [_sample(rows, log.labels[rows].max(axis=1) > 0, most, random) for rows in kept]
     flat = np.concatenate(kept)
     sizes = np.array([rows.size for rows in kept])
     width, count = int(sizes.max()), pages.shape[0]
@@ -91,15 +95,19 @@ def make_batch(
     dense[inside] = normalise(log.schema, raw)
     labels = np.zeros((count, width, log.labels.shape[1]), np.float32)
     labels[inside] = log.labels[flat]
-    targets = labels[:, :, 0] / np.maximum(labels[:, :, 0].sum(axis=1, keepdims=True), 1.0)
+    heads = heads_of_log(log)
+    gains = labels[:, :, 0]
+    if heads[0].label.type == "graded":
+        gains = np.exp2(gains) - 1
+    targets = gains / np.maximum(gains.sum(axis=1, keepdims=True), 1.0)
     if teacher is not None:
         taught = np.full((count, width), -np.inf, np.float32)
         taught[inside] = teacher[flat]
         targets = _mix(targets, taught, teacher_share)
     categories = np.zeros((count, width), np.int64)
     categories[inside] = log.categories[flat]
-    fresh = np.zeros((count, width), np.float32)
-    fresh[inside] = raw[:, log.schema.feature_names.index("own_count")] == 0
+    counted = np.zeros_like(labels)
+    counted[inside] = served_rows(log, flat)
     events = log.sequence_rows[pages]
     longest = max(int((events >= 0).sum(axis=1).max()), 1)
     events = events[:, :longest]
@@ -118,8 +126,9 @@ def make_batch(
         categories=categories,
         dense=dense,
         labels=labels,
+        heads=heads,
         targets=targets,
-        fresh=fresh,
+        counted=counted,
         sequence=inverse[count * width :].reshape(count, longest),
         sequence_features=np.asarray(log.sequence_features[pages, :longest]),
         sequence_mask=(events >= 0).astype(np.float32),

@@ -18,13 +18,16 @@ from trainer.benchmark_parts import (
     network_part,
     single_network_part,
     single_trees_part,
+    without_guard,
 )
 from trainer.benchmark_results import write_results
 from trainer.comparison import NETWORK, TREES, baseline_scores
-from trainer.config import read_config
+from trainer.config import read_config, run_objectives
 from trainer.encoded import with_objectives
 from trainer.evaluate import evaluate
 from trainer.evaluation import Evaluation
+from trainer.guard import guard_from_json
+from trainer.guard_report import GuardFigures, guard_effects, single_category_promises
 from trainer.kept_parts import FinishedPart, compute_parts
 from trainer.pageset import PageSet
 from trainer.pipeline import prepare_and_encode
@@ -51,17 +54,19 @@ def run_benchmark(
     """
     config = read_config(config_path)
     whole = prepare_and_encode(config_path, config, work, progress=progress)
-    log = with_objectives(whole, config.objectives)
+    log = with_objectives(whole, run_objectives(config))
     benchmark = BenchmarkParts.of(config, log, work, budget, progress=progress)
     finished = compute_parts(benchmark.parts(), work / "benchmark", progress=progress)
     page_sets, scores = _assemble(benchmark, finished)
     evaluation = evaluate(page_sets, scores, category_names=log.schema.categories, network=NETWORK)
+    guard = _guard_figures(benchmark, finished, page_sets, scores[NETWORK], evaluation)
     write_results(
         out,
         config_path,
         config,
         asdict(budget),
         evaluation,
+        guard=guard,
         finished=list(finished.values()),
         manifest=log.prepared.manifest,
         work=work,
@@ -89,6 +94,36 @@ def _assemble(
         _add_single_trees(benchmark, scores, finished)
         _add_small_categories(benchmark, page_sets, scores, finished)
     return page_sets, scores
+
+
+def _guard_figures(
+    benchmark: BenchmarkParts,
+    finished: Mapping[str, FinishedPart],
+    page_sets: Mapping[str, PageSet],
+    served: Mapping[str, np.ndarray],
+    evaluation: Evaluation,
+) -> GuardFigures:
+    """Return the choices of the first seed, and what the guards of all seeds did on test pages."""
+    networks = [finished[network_part(seed)] for seed in benchmark.seeds]
+    guards = [guard_from_json(part.facts["guard"]) for part in networks]
+    default, switched = {}, {}
+    for task, surface in benchmark.tasks.items():
+        switched[task] = frozenset(
+            choice.category
+            for choices in guards
+            for choice in choices
+            if choice.switched and choice.surface == surface
+        )
+        if switched[task]:
+            default[task] = np.stack(
+                [
+                    part.arrays.get(without_guard(task), served[task][seed])
+                    for seed, part in enumerate(networks)
+                ]
+            )
+    effects = guard_effects(page_sets, served, default, switched, benchmark.log.schema.categories)
+    promises = single_category_promises(evaluation, (SINGLE_TREES, SINGLE))
+    return GuardFigures(tuple(guards[0]), tuple(effects), tuple(promises))
 
 
 def _add_single_trees(

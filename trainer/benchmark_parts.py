@@ -10,11 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from trainer.comparison import NETWORK, TREES, surface_calibration, surface_logits, tree_scores
+from trainer.calibration_choice import trials_to_json
+from trainer.comparison import (
+    NETWORK,
+    TREES,
+    default_scores,
+    surface_calibration,
+    surface_logits,
+    tree_scores,
+)
 from trainer.config import TrainConfig
 from trainer.encoded import EncodedLog
 from trainer.errors import TrainingError
 from trainer.gbdt import GbdtBudget, GbdtError, train_gbdt
+from trainer.guard import guard_to_json
 from trainer.item_knn import item_knn_scores
 from trainer.kept_parts import Arrays, Part
 from trainer.pageset import PageSet, encoded_pages
@@ -34,12 +43,23 @@ _TREE_CODE = ("gbdt", "trees", "pageset")
 _NETWORK_CODE = (
     *_TREE_CODE,
     "batches",
+    "bootstrap",
     "calibration",
+    "calibration_choice",
     "catalogue",
+    "guard",
+    "guard_cells",
+    "guard_fit",
+    "isotonic",
     "late_fusion",
     "losses",
     "model",
     "network",
+    "objective_losses",
+    "objectives",
+    "own_trees",
+    "served_outputs",
+    "single_category",
     "tasks",
     "teacher",
     "train",
@@ -162,12 +182,19 @@ class BenchmarkParts:
                 logits = surface_logits(run, surface)
                 categories = self.page_sets[task].categories
                 weights = run.objective_weights[surface]
-                arrays[task] = served_scores(logits, categories, run.calibration, weights)
+                arrays[task] = served_scores(
+                    logits, categories, run.calibration, weights, run.outputs
+                )
                 rows = surface_calibration(run, surface, logits)
                 calibration[task] = [asdict(row) for row in rows]
+                unguarded = default_scores(run, surface)
+                if unguarded is not None:
+                    arrays[without_guard(task)] = unguarded
                 if self._has_fresh(task):
                     weights = _fresh_weights(run, surface)
-                    scores = served_scores(logits, categories, run.calibration, weights)
+                    scores = served_scores(
+                        logits, categories, run.calibration, weights, run.outputs
+                    )
                     arrays[never_bought(task)] = scores[self.page_sets[task].discovery_rows()]
             facts = {
                 "seed": seed,
@@ -176,6 +203,8 @@ class BenchmarkParts:
                 "parameters": sum(int(np.prod(p.shape)) for p in run.ranker.parameters()),
                 "objective_weights": run.objective_weights,
                 "calibration": calibration,
+                "calibration_trials": trials_to_json(run.calibration.trials),
+                "guard": guard_to_json(() if run.guard is None else run.guard.choices),
             }
             return arrays, facts
 
@@ -261,6 +290,7 @@ class BenchmarkParts:
                 test.categories,
                 run.calibration,
                 run.objective_weights[surface],
+                run.outputs,
             )
             return {task: scores}, {"steps": run.result.progress.step}
 
@@ -276,12 +306,17 @@ def _fresh_weights(run: Run, surface: str) -> dict[str, float]:
     """Return objective weights chosen on validation pages without what was bought before."""
     held = encoded_pages(run.log, "validation", surface)
     logits = surface_logits(run, surface, "validation")[held.discovery_rows()]
-    return best_weights(held.discovery(), logits, run.calibration)
+    return best_weights(held.discovery(), logits, run.calibration, run.outputs)
 
 
 def never_bought(task: str) -> str:
     """Return the task of a task's pages without what the shopper bought before."""
     return f"{task}, never bought"
+
+
+def without_guard(task: str) -> str:
+    """Return the name of a network's scores of a task without its guard."""
+    return f"{task}, without the guard"
 
 
 def network_part(seed: int) -> str:

@@ -10,20 +10,23 @@ from typing import Any
 
 from trainer.atomic_text import write_text
 from trainer.calibration import BeforeAfter, before_after_from_json
+from trainer.calibration_choice import trials_from_json
 from trainer.config import TrainConfig
 from trainer.evaluation import Evaluation, to_json
+from trainer.guard_report import GuardFigures, describe_guard, describe_promises, figures_to_json
 from trainer.kept_parts import FinishedPart
 from trainer.provenance import code_commit, command_line, describe_environment, now, shown_path
 from trainer.report import TRAINING_LOG, write_report
 
 
-def write_results(
+def write_results(  # noqa: PLR0913  the parts of the file
     out: Path,
     config_path: Path,
     config: TrainConfig,
     budget: Mapping[str, Any],
     evaluation: Evaluation,
     *,
+    guard: GuardFigures,
     finished: Sequence[FinishedPart],
     manifest: Mapping[str, Any],
     work: Path,
@@ -36,6 +39,7 @@ def write_results(
         config: What it holds.
         budget: `BenchmarkBudget` as plain values.
         evaluation: The figures.
+        guard: What the guard chose, and what it did on test pages.
         finished: Every part; those that trained the network tell their `seed`.
         manifest: Of the prepared log.
         work: What the networks' folders are relative to.
@@ -63,6 +67,13 @@ def write_results(
         "calibration": [
             _calibration_line(task, row) for task, rows in calibration.items() for row in rows
         ],
+        "calibration_trials": first["calibration_trials"],
+        "guard": [
+            {"seed": part.facts["seed"], "choices": part.facts["guard"]} for part in networks
+        ],
+        "guard_effects": figures_to_json(guard)["effects"],
+        "guard_promises": figures_to_json(guard)["promises"],
+        "guard_summary": [describe_guard(guard.choices), describe_promises(guard.promises)],
         "evaluation": to_json(evaluation),
     }
     write_text(out / f"{config.name}.json", json.dumps(value, indent=1) + "\n")
@@ -74,6 +85,8 @@ def write_results(
         command=command_line(),
         training_log=folder / TRAINING_LOG,
         calibration=calibration,
+        calibration_trials=trials_from_json(first["calibration_trials"]),
+        guard=guard,
     )
 
 

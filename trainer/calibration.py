@@ -1,7 +1,8 @@
 """Probabilities that mean the same in every category, so that one page can mix categories.
 
-Each head is calibrated per category with p = sigmoid(a * logit + b) (Platt 1999), fitted on
-validation pages. A small category is drawn towards the fit of all categories together.
+Each head is calibrated per category with p = sigmoid(a * logit + b) (Platt 1999), or with a
+monotone piecewise linear curve in place of the line, fitted on validation pages. A category is
+drawn towards the fit of all categories together, the more the less is known of it.
 """
 
 from __future__ import annotations
@@ -32,20 +33,56 @@ class CalibrationError(RerankError):
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """Scale and bias per category and objective, shape (categories, objectives), float32.
+class CalibrationTrial:
+    """One way to calibrate, cross-fitted on validation pages, for the first objective.
 
-    A category without validation candidates, row 0 among them, has the pooled scale and bias.
-    The scale is positive, so the order within a category never changes.
+    Attributes:
+        kind: `line` or `curve`.
+        strength: Of the pull towards the pooled fit.
+        ndcg_at_10: Of the calibrated probabilities on the pages.
+        error: Expected calibration error of all candidates.
+        category_error: The mean of the categories' errors, by candidates.
+        chosen: Whether calibration is fitted so.
+    """
+
+    kind: str
+    strength: float
+    ndcg_at_10: float
+    error: float
+    category_error: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What makes log-odds of logits, per category and objective.
+
+    log-odds = scale * z + bias + sum over k of turns[k] * max(z - knots[k], 0), which is a line
+    without knots. It rises everywhere, so the order within a category never changes. A category
+    without validation candidates, row 0 among them, has what fits all categories together.
+
+    Attributes:
+        scale: Shape (categories, objectives), float32.
+        bias: The same shape.
+        knots: Where a curve turns, shape (categories, objectives, knots); None is a line.
+        turns: What each knot adds to the slope, the same shape.
+        trials: The ways to fit that were tried.
     """
 
     scale: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
+    knots: npt.NDArray[np.float32] | None = None
+    turns: npt.NDArray[np.float32] | None = None
+    trials: tuple[CalibrationTrial, ...] = ()
 
     def logits(self, logits: npt.NDArray[Any], categories: npt.NDArray[Any]) -> Doubles:
         """Return calibrated logits of the same shape (rows, objectives)."""
-        scale, bias = self.scale[categories], self.bias[categories]
-        calibrated: Doubles = scale * logits.astype(np.float64) + bias
+        values = logits.astype(np.float64)
+        calibrated: Doubles = self.scale[categories] * values + self.bias[categories]
+        if self.knots is not None and self.turns is not None:
+            for k in range(self.knots.shape[2]):  # one at a time, to need no memory for all
+                knot, turn = self.knots[:, :, k][categories], self.turns[:, :, k][categories]
+                calibrated += turn * np.maximum(values - knot, 0)
         return calibrated
 
     def probabilities(self, logits: npt.NDArray[Any], categories: npt.NDArray[Any]) -> Doubles:
@@ -104,23 +141,29 @@ def fit_calibration(
     logits: npt.NDArray[Any],
     categories: npt.NDArray[Any],
     category_count: int,
+    *,
+    strength: float = 1.0,
 ) -> Calibration:
     """Fit scale and bias of every category and objective on validation candidates.
 
     The pooled (a, b) minimise the log loss of all categories; a category's minimise its log
-    loss plus ((a - a_pooled) / s_a)^2 / 2 + ((b - b_pooled) / s_b)^2 / 2, by Newton's method.
+    loss plus strength * (((a - a_pooled) / s_a)^2 + ((b - b_pooled) / s_b)^2) / 2, by Newton's
+    method.
 
     Args:
         labels: 0 or 1, shape (rows, objectives).
         logits: Raw outputs of the heads, the same shape.
         categories: Category row of each candidate, shape (rows,), 0 to `category_count` - 1.
         category_count: Categories of the schema, row 0 included.
+        strength: 0 fits each category on its own, infinity all alike.
 
     Raises:
-        CalibrationError: On shapes that do not fit, numbers that are not finite, or an
-            objective that never or always happens.
+        CalibrationError: On shapes that do not fit, numbers that are not finite, a negative
+            strength, or an objective that never or always happens.
     """
-    _check(labels, logits, categories, category_count)
+    if not strength >= 0:
+        raise CalibrationError(f"strength: got {strength}, want at least 0")
+    check_fit(labels, logits, categories, category_count)
     objectives = logits.shape[1]
     scale = np.empty((category_count, objectives), np.float32)
     bias = np.empty((category_count, objectives), np.float32)
@@ -136,9 +179,82 @@ def fit_calibration(
         pooled = _fit(targets, inputs, np.array([1.0, 0.0]), np.zeros(2))
         for category in range(category_count):
             rows = slice(bounds[category], bounds[category + 1])
-            fitted = _fit(targets[rows], inputs[rows], pooled, 1 / _PRIOR_DEVIATION**2)
+            fitted = (
+                pooled
+                if np.isinf(strength)
+                else _fit(targets[rows], inputs[rows], pooled, strength / _PRIOR_DEVIATION**2)
+            )
             scale[category, objective], bias[category, objective] = fitted
     return Calibration(scale, bias)
+
+
+def fit_objectives(
+    labels: npt.NDArray[Any],
+    logits: npt.NDArray[Any],
+    categories: npt.NDArray[Any],
+    counted: npt.NDArray[np.bool_],
+    category_count: int,
+    *,
+    strength: float = 1.0,
+) -> Calibration:
+    """Fit each objective on its own candidates, as `fit_calibration` does.
+
+    One that never, or always, happened on them keeps its logits as they are.
+
+    Args:
+        labels: 0 or 1, shape (rows, objectives).
+        logits: Raw outputs of the heads, the same shape.
+        categories: Category row of each candidate, shape (rows,).
+        counted: Which candidates count for which objective, shape (rows, objectives).
+        category_count: Categories of the schema, row 0 included.
+        strength: As in `fit_calibration`.
+    """
+    shape = (category_count, labels.shape[1])
+    whole = Calibration(np.ones(shape, np.float32), np.zeros(shape, np.float32))
+    for index in range(labels.shape[1]):
+        kept, column = counted[:, index], slice(index, index + 1)
+        if np.unique(labels[kept, index]).size < 2:  # noqa: PLR2004  0 and 1
+            continue
+        fit = fit_calibration(
+            labels[kept, column],
+            logits[kept, column],
+            categories[kept],
+            category_count,
+            strength=strength,
+        )
+        whole.scale[:, column], whole.bias[:, column] = fit.scale, fit.bias
+    return whole
+
+
+def check_fit(
+    labels: npt.NDArray[Any],
+    logits: npt.NDArray[Any],
+    categories: npt.NDArray[Any],
+    category_count: int,
+) -> None:
+    """Check what a calibration is fitted on.
+
+    Raises:
+        CalibrationError: As `fit_calibration`.
+    """
+    if logits.ndim != 2 or logits.shape != labels.shape:  # noqa: PLR2004  two axes
+        raise CalibrationError(
+            f"labels: got shape {labels.shape}, want that of the logits, "
+            f"(rows, objectives), got {logits.shape}"
+        )
+    if categories.shape != logits.shape[:1] or logits.shape[0] == 0:
+        raise CalibrationError(
+            f"categories: got shape {categories.shape}, want ({logits.shape[0]},) and at least one"
+        )
+    if categories.min() < 0 or categories.max() >= category_count:
+        raise CalibrationError(
+            f"categories: got {categories.min()} to {categories.max()}, "
+            f"want 0 to {category_count - 1}"
+        )
+    if not np.isfinite(logits).all():
+        raise CalibrationError(
+            f"logits: got {int((~np.isfinite(logits)).sum())} that are not finite, want none"
+        )
 
 
 def reliability(
@@ -239,32 +355,6 @@ def format_calibration(by_task: Mapping[str, Sequence[BeforeAfter]]) -> str:
         ]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
-
-
-def _check(
-    labels: npt.NDArray[Any],
-    logits: npt.NDArray[Any],
-    categories: npt.NDArray[Any],
-    category_count: int,
-) -> None:
-    if logits.ndim != 2 or logits.shape != labels.shape:  # noqa: PLR2004  two axes
-        raise CalibrationError(
-            f"labels: got shape {labels.shape}, want that of the logits, "
-            f"(rows, objectives), got {logits.shape}"
-        )
-    if categories.shape != logits.shape[:1] or logits.shape[0] == 0:
-        raise CalibrationError(
-            f"categories: got shape {categories.shape}, want ({logits.shape[0]},) and at least one"
-        )
-    if categories.min() < 0 or categories.max() >= category_count:
-        raise CalibrationError(
-            f"categories: got {categories.min()} to {categories.max()}, "
-            f"want 0 to {category_count - 1}"
-        )
-    if not np.isfinite(logits).all():
-        raise CalibrationError(
-            f"logits: got {int((~np.isfinite(logits)).sum())} that are not finite, want none"
-        )
 
 
 def _fit(targets: Doubles, inputs: Doubles, centre: Doubles, precision: Doubles) -> Doubles:

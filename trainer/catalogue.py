@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rerank_server.contract.page import SECONDS_PER_DAY, Floats, Rows
-from rerank_server.contract.text import TextEncoder
+from rerank_server.contract.schema import VectorSpec
 from rerank_server.contract.vocabulary import Vocabulary
 from trainer.collaborative import fit_collaborative
 from trainer.counts import purchases_in_time
@@ -16,7 +16,9 @@ from trainer.dataset import Prepared
 from trainer.encoded import SPLITS
 from trainer.errors import PreparedError
 from trainer.model.products import ProductSizes
-from trainer.words import read_tokenizer, read_word_vectors, text_vectors
+from trainer.named_vectors import NamedVector, read_vectors
+from trainer.sentence_encoder import SentenceEncoder
+from trainer.text_files import read_text_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Catalogue:
         factors_present: 1 where a product was bought by then, shape (products + 1,).
         query_text: Text vectors of the queries; the last row is the empty query.
         category_text: Text vectors of the categories; row 0 is their mean.
+        vectors: Named vectors, in the order in which the product tower reads them.
+        sentences: What makes the text vectors; None for the static word vectors.
     """
 
     records: list[dict[str, Any]]
@@ -48,6 +52,8 @@ class Catalogue:
     factors_present: Floats
     query_text: Floats
     category_text: Floats
+    vectors: tuple[NamedVector, ...] = ()
+    sentences: SentenceEncoder | None = None
 
     def sizes(self) -> ProductSizes:
         """Return the table sizes of the product tower."""
@@ -58,7 +64,12 @@ class Catalogue:
             identities=len(self.vocabulary.identities) + 1,
             factors=self.factors.shape[1],
             text=self.text.shape[1],
+            vectors=self.vector_specs(),
         )
+
+    def vector_specs(self) -> tuple[VectorSpec, ...]:
+        """Return names and widths of the named vectors."""
+        return tuple(vector.spec for vector in self.vectors)
 
 
 def read_catalogue(prepared: Prepared) -> Catalogue:
@@ -94,14 +105,11 @@ def read_catalogue(prepared: Prepared) -> Catalogue:
         prepared.interaction_discounts,
     )
     fit = fit_collaborative(purchases, prepared.size, int(training.min()) // SECONDS_PER_DAY)
-    words, encoder = read_word_vectors(), TextEncoder(read_tokenizer())
-    categories = text_vectors(
-        [name.replace("_", " ") for name in prepared.categories], words, encoder
-    )
+    texts = read_text_vectors(prepared, [record["text"] for record in records])
     return Catalogue(
         records=records,
         vocabulary=vocabulary,
-        text=text_vectors([*(record["text"] for record in records), ""], words, encoder),
+        text=texts.products,
         categories=_with_unknown(prepared.product_categories),
         levels=np.stack(
             [_with_unknown(prepared.product_leaves), _with_unknown(prepared.product_middles)], 1
@@ -112,8 +120,10 @@ def read_catalogue(prepared: Prepared) -> Catalogue:
         identities=identities,
         factors=fit.factors,
         factors_present=(fit.factors != 0).any(axis=1).astype(np.float32),
-        query_text=text_vectors([*prepared.queries, ""], words, encoder),
-        category_text=np.vstack([categories.mean(axis=0), categories]),
+        query_text=texts.queries,
+        category_text=np.vstack([texts.categories.mean(axis=0), texts.categories]),
+        vectors=read_vectors(prepared),
+        sentences=texts.sentences,
     )
 
 
@@ -121,6 +131,11 @@ def with_factors(catalogue: Catalogue, factors: Floats) -> Catalogue:
     """Return the catalogue with ALS factors of another day, shape (products + 1, width)."""
     present = (factors != 0).any(axis=1).astype(np.float32)
     return replace(catalogue, factors=factors, factors_present=present)
+
+
+def with_vectors_at(catalogue: Catalogue, prepared: Prepared, time: int) -> Catalogue:
+    """Return the catalogue with named vectors of what was known at `time`, unix seconds."""
+    return replace(catalogue, vectors=read_vectors(prepared, time))
 
 
 def _with_unknown(rows: np.ndarray) -> Rows:

@@ -48,21 +48,30 @@ def save_checkpoint(
     optimiser: paddle.optimizer.Optimizer,
     average: dict[str, np.ndarray],
     progress: Progress,
+    balance: paddle.nn.Layer | None = None,
 ) -> None:
-    """Write the state of a run after `progress.step` steps."""
+    """Write the state of a run after `progress.step` steps.
+
+    `balance` holds what is learned beside the network: the weights of its losses.
+    """
     state = {
         "network": network.state_dict(),
         "optimiser": optimiser.state_dict(),
         "average": average,
         "progress": [progress.step, progress.best, progress.best_step, progress.since_best],
     }
+    if balance is not None:
+        state["balance"] = balance.state_dict()
     save_atomically(state, folder / CHECKPOINT)
 
 
 def load_checkpoint(
-    folder: Path, network: paddle.nn.Layer, optimiser: paddle.optimizer.Optimizer
+    folder: Path,
+    network: paddle.nn.Layer,
+    optimiser: paddle.optimizer.Optimizer,
+    balance: paddle.nn.Layer | None = None,
 ) -> tuple[dict[str, np.ndarray], Progress] | None:
-    """Bring network and optimiser to the last checkpoint; None when there is none yet.
+    """Bring network, optimiser and balance to the last checkpoint; None when there is none yet.
 
     Raises:
         TrainingError: When the checkpoint is of another network.
@@ -74,9 +83,29 @@ def load_checkpoint(
     _check_shapes(state["network"], network.state_dict(), path)
     network.set_state_dict(state["network"])
     optimiser.set_state_dict(state["optimiser"])
+    if balance is not None:
+        balance.set_state_dict(state["balance"])
     step, best, best_step, since_best = state["progress"]
     average = {name: np.asarray(value) for name, value in state["average"].items()}
     return average, Progress(int(step), float(best), int(best_step), int(since_best))
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Return the weights in a file by their parameters' names."""
+    return {name: np.asarray(value) for name, value in paddle.load(str(path)).items()}
+
+
+def read_buffers(folder: Path) -> dict[str, np.ndarray]:
+    """Return everything of the network in a folder's last checkpoint, constants included.
+
+    Raises:
+        TrainingError: When there is no checkpoint.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        raise TrainingError(f"{folder}: got no {CHECKPOINT}, want the folder of a run")
+    state = paddle.load(str(path))["network"]
+    return {name: np.asarray(value) for name, value in state.items()}
 
 
 def load_weights(path: Path, network: paddle.nn.Layer) -> None:
@@ -85,11 +114,11 @@ def load_weights(path: Path, network: paddle.nn.Layer) -> None:
     Raises:
         TrainingError: When the file is of another network.
     """
-    weights = paddle.load(str(path))
+    weights = read_weights(path)
     parameters = dict(network.named_parameters())
     _check_shapes(weights, parameters, path)
     for name, parameter in parameters.items():
-        parameter.set_value(np.asarray(weights[name]))
+        parameter.set_value(weights[name])
 
 
 def _check_shapes(got: dict[str, Any], want: dict[str, Any], path: Path) -> None:

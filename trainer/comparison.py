@@ -5,7 +5,7 @@ Every ranking sees the same pages and the same features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +13,16 @@ from tqdm import tqdm
 
 from trainer.baselines import BASELINES
 from trainer.batches import rows_of
-from trainer.calibration import BeforeAfter, compare_calibration
+from trainer.calibration import BeforeAfter, CalibrationTrial, compare_calibration
 from trainer.encoded import EncodedLog
 from trainer.evaluate import evaluate
 from trainer.evaluation import Evaluation
 from trainer.gbdt import GbdtBudget, GbdtError
-from trainer.metrics import ndcg_at_k
+from trainer.guard_report import GuardFigures, guard_effects
+from trainer.log_rankings import chosen_rankings
 from trainer.network import score_pages
+from trainer.objective_figures import ObjectiveFigure, objective_figures, served_on
+from trainer.page_figures import TaskFigures, task_figures
 from trainer.pageset import Doubles, PageSet, encoded_pages
 from trainer.pipeline import Run
 from trainer.tasks import counted_rows, log_tasks, served_scores
@@ -38,49 +41,102 @@ class Comparison:
         calibration: By task, each category and objective, before and after it was fitted.
         pages: Pages of the prepared log that the next speaks of: those of the first task.
         network_ndcg_at_10: Of the network on each of `pages`; NaN without a reached positive.
+        figures: By task, the network's figure on every page.
+        objectives: By task, each head by its own metric.
+        guard: What the guard chose, and what that changed; None without one.
+        calibration_trials: The ways to calibrate that were tried on validation pages.
     """
 
     evaluation: Evaluation
     calibration: dict[str, list[BeforeAfter]]
     pages: np.ndarray
     network_ndcg_at_10: Doubles
+    figures: dict[str, TaskFigures]
+    objectives: dict[str, list[ObjectiveFigure]]
+    guard: GuardFigures | None
+    calibration_trials: tuple[CalibrationTrial, ...]
 
 
-def compare_rankings(run: Run, budget: GbdtBudget, *, progress: bool) -> Comparison:
+def compare_rankings(
+    run: Run, budget: GbdtBudget, *, baselines: Sequence[str] = (), progress: bool
+) -> Comparison:
     """Score the test pages of every task with every ranking, and evaluate.
 
     Trees of an equal earlier call are read back.
 
+    Args:
+        run: The trained network.
+        budget: Of the trees.
+        baselines: Rankings of `trainer.log_rankings` that are shown besides.
+        progress: Whether to draw bars.
+
     Raises:
-        EvaluationError: When no surface of the run has a test page.
+        EvaluationError: When no surface of the run has a test page, or on an unknown baseline.
     """
-    log = run.log
+    log, more = run.log, chosen_rankings(baselines)
     tasks = log_tasks(log, run.config.surfaces)
     page_sets = {task: encoded_pages(log, "test", surface) for task, surface in tasks.items()}
     scores = baseline_scores(page_sets)
-    calibration = {}
-    with tqdm(total=2 * len(tasks), desc="Scoring", unit="ranking", disable=not progress) as bar:
+    calibration, objectives, default = {}, {}, {}
+    total = (2 + len(more)) * len(tasks)
+    with tqdm(total=total, desc="Scoring", unit="ranking", disable=not progress) as bar:
         for task, surface in tasks.items():
+            for name, ranking in more.items():
+                scores.setdefault(name, {})[task] = ranking(log, page_sets[task])
+                bar.update()
             trees = tree_scores(log, surface, budget, page_sets[task])
             if trees is not None:
                 scores.setdefault(TREES, {})[task] = trees
             bar.update()
             logits = surface_logits(run, surface)
             scores.setdefault(NETWORK, {})[task] = served_scores(
-                logits, page_sets[task].categories, run.calibration, run.objective_weights[surface]
+                logits,
+                page_sets[task].categories,
+                run.calibration,
+                run.objective_weights[surface],
+                run.outputs,
             )
             calibration[task] = surface_calibration(run, surface, logits)
+            objectives[task] = objective_figures(served_on(run, surface, "test", logits))
+            if (unguarded := default_scores(run, surface)) is not None:
+                default[task] = unguarded
             bar.update()
-    first = next(iter(tasks))
-    gains = page_sets[first].objective(log.schema.objectives[0])
+    figures = {
+        task: task_figures(
+            page_sets[task],
+            scores[NETWORK][task],
+            log.selection.pages[log.pages_of("test", surface)],
+            log.schema.categories,
+        )
+        for task, surface in tasks.items()
+    }
+    first = figures[next(iter(tasks))]
     return Comparison(
         evaluation=evaluate(
             page_sets, scores, category_names=log.schema.categories, network=NETWORK
         ),
         calibration=calibration,
-        pages=log.selection.pages[log.pages_of("test", tasks[first])],
-        network_ndcg_at_10=ndcg_at_k(gains, scores[NETWORK][first], page_sets[first].offsets, 10),
+        pages=first.pages,
+        network_ndcg_at_10=first.ndcg_at_10,
+        figures=figures,
+        objectives=objectives,
+        guard=_guard_figures(run, page_sets, scores[NETWORK], default),
+        calibration_trials=run.calibration.trials,
     )
+
+
+def _guard_figures(
+    run: Run,
+    page_sets: Mapping[str, PageSet],
+    served: Mapping[str, Doubles],
+    default: Mapping[str, Doubles],
+) -> GuardFigures | None:
+    if run.guard is None:
+        return None
+    tasks = log_tasks(run.log, run.config.surfaces)
+    switched = {task: switched_categories(run, surface) for task, surface in tasks.items()}
+    effects = guard_effects(page_sets, served, default, switched, run.log.schema.categories)
+    return GuardFigures(run.guard.choices, tuple(effects))
 
 
 def baseline_scores(page_sets: Mapping[str, PageSet]) -> dict[str, dict[str, Doubles]]:
@@ -104,6 +160,30 @@ def tree_scores(
 def surface_logits(run: Run, surface: str, split: str = "test") -> np.ndarray:
     """Return the network's logits on the pages of a surface, shape (rows, objectives)."""
     return score_pages(run.ranker, run.catalogue, run.log, run.log.pages_of(split, surface))
+
+
+def default_scores(run: Run, surface: str) -> Doubles | None:
+    """Return what would be served on the test pages of a surface without the guard.
+
+    None where the guard changes nothing there.
+    """
+    if run.default is None or not switched_categories(run, surface):
+        return None
+    ranker, guarded = run.ranker, run.ranker.tree_term
+    ranker.tree_term = run.default.term
+    try:
+        logits = surface_logits(run, surface)
+    finally:
+        ranker.tree_term = guarded
+    categories = run.log.categories[rows_of(run.log, run.log.pages_of("test", surface))]
+    weights = run.objective_weights[surface]
+    return served_scores(logits, categories, run.default.calibration, weights, run.outputs)
+
+
+def switched_categories(run: Run, surface: str) -> frozenset[str]:
+    """Return the categories of a surface that another ranking than the default serves."""
+    choices = () if run.guard is None else run.guard.choices
+    return frozenset(c.category for c in choices if c.switched and c.surface == surface)
 
 
 def surface_calibration(run: Run, surface: str, logits: np.ndarray) -> list[BeforeAfter]:

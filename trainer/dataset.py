@@ -87,7 +87,8 @@ class Prepared:
         candidate_rows: Product row in retrieval order, int32, shape (candidates,).
         candidate_scores: float32.
         candidate_signals: float32, shape (candidates, signals); NaN missing.
-        candidate_labels: uint8, shape (candidates, objectives).
+        candidate_labels: Shape (candidates, objectives), uint8 where every objective is binary,
+            else float32.
         candidate_sources: Bits of the manifest's `candidate_sources`, uint8.
     """
 
@@ -121,7 +122,7 @@ class Prepared:
     candidate_rows: Rows
     candidate_scores: Floats
     candidate_signals: Floats
-    candidate_labels: Labels
+    candidate_labels: Labels | Floats
     candidate_sources: Labels
 
     @property

@@ -41,8 +41,16 @@ class SingleCategoryError(LogError):
     """A log with products of one category only, where several are wanted."""
 
 
+class VectorError(LogError):
+    """Vectors of products of mixed width, with numbers that are not finite, or given twice."""
+
+
 class NumberError(LogError):
     """A NaN or infinite number where a finite one is wanted."""
+
+
+class LabelError(LogError):
+    """Labels outside the range of their objective's type."""
 
 
 class PreparedError(RerankError):
@@ -57,5 +65,13 @@ class TrainingError(RerankError):
     """A training run that cannot go on."""
 
 
+class TransferError(RerankError):
+    """Sources or a target that nothing can be transferred between."""
+
+
 class ExportError(RerankError):
     """A trained network that cannot be exported, or whose export does not score alike."""
+
+
+class DailyError(RerankError):
+    """Days that a log does not have, or a plan of days that cannot be followed."""

@@ -112,7 +112,7 @@ class Evaluation:
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """Return plain JSON values: intervals as {mean, low, high}, NaN as null."""
-    return {"format_version": 1, **_plain(asdict(evaluation))}
+    return {"format_version": 1, **plain_json(asdict(evaluation))}
 
 
 def evaluation_from_json(value: dict[str, Any]) -> Evaluation:
@@ -131,11 +131,12 @@ def evaluation_from_json(value: dict[str, Any]) -> Evaluation:
     return Evaluation(*head, tasks)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  JSON has no narrower type
+def plain_json(value: Any) -> Any:  # noqa: ANN401  JSON has no narrower type
+    """Return the value with lists for tuples and null for NaN."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_json(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

@@ -84,7 +84,7 @@ def _format_task(task: str, result: TaskResult, evaluation: Evaluation) -> str:
                 ),
             ]
         )
-    parts = [f"{task}: {describe_counts(result)}", _aligned(rows)]
+    parts = [f"{task}: {describe_counts(result)}", aligned(rows)]
     parts += [_format_losses(result, network), _format_categories(result, network)]
     parts += [_format_slices(result), _format_shares(result)]
     return "\n\n".join(part for part in parts if part)
@@ -132,7 +132,7 @@ def _format_categories(result: TaskResult, network: str) -> str:
             difference = result.differences[other].by_category[name]
             values += [bracketed(difference, signed=True), difference.verdict]
         rows.append([name, f"{pages:,.0f}", *values])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _format_slices(result: TaskResult) -> str:
@@ -144,7 +144,7 @@ def _format_slices(result: TaskResult) -> str:
         [ranking, *(figure(row.by_slice[name].mean) for name in slices)]
         for ranking, row in result.rankings.items()
     ]
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _format_shares(result: TaskResult) -> str:
@@ -157,10 +157,11 @@ def _format_shares(result: TaskResult) -> str:
         for name, share in shares
         if share or any(row.top_10_share[name] for row in result.rankings.values())
     ]
-    return _aligned(rows)
+    return aligned(rows)
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
+    """Return rows as lines of columns, the first one a head; words left, figures right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from rerank_server.contract.golden import (
     golden_scorer_pages,
     move_page,
     replay_golden,
+    score_difference,
+    score_scales,
     subset_products,
 )
 from rerank_server.contract.graph_inputs import (
@@ -30,18 +33,23 @@ from rerank_server.contract.graph_inputs import (
     Arrays,
     Graph,
     scorer_inputs,
+    vector_inputs,
 )
+from rerank_server.contract.outputs import ObjectiveOutput, OutputKind
 from rerank_server.contract.page import SECONDS_PER_DAY, Page
 from rerank_server.contract.products import ProductTable
 from rerank_server.contract.schema import Schema
-from rerank_server.contract.text import TextEncoder
+from rerank_server.contract.text import TextEncoder, TextSettings
 from trainer.catalogue import Catalogue
-from trainer.encoded import EncodedLog
+from trainer.encoded import EncodedLog, heads_of_log
 from trainer.errors import ExportError
 from trainer.features import page_of
-from trainer.graphs import ProductGraph, QueryGraph, ScorerGraph, export_graphs
+from trainer.graphs import ScorerGraph, export_graphs
 from trainer.model.ranker import Ranker
+from trainer.objectives import Head
+from trainer.product_graphs import product_layer, query_layer, text_inputs
 from trainer.provenance import code_commit
+from trainer.sentence_encoder import TEXT, SentenceEncoder
 from trainer.tree_nodes import TREE_LOGITS
 from trainer.words import read_tokenizer
 
@@ -77,21 +85,24 @@ def export_bundle(
         ExportError: When a score differs by more than the tolerance.
         BundleError: When the folder cannot be written.
     """
-    paddle_side = paddle_graphs(ranker)
-    tokenizer = read_tokenizer()
-    encoder = TextEncoder(tokenizer)
-    serialised = export_graphs(ranker, len(log.schema.features), len(SEQUENCE_FEATURES))
+    sentences = catalogue.sentences
+    paddle_side = paddle_graphs(ranker, sentences)
+    tokenizer = read_tokenizer() if sentences is None else sentences.tokenizer
+    text = TextSettings() if sentences is None else sentences.settings
+    encoder = TextEncoder(tokenizer, text)
+    schema = replace(log.schema, vectors=catalogue.vector_specs())
+    serialised = export_graphs(ranker, len(schema.features), len(SEQUENCE_FEATURES), sentences)
     onnx_side = onnx_graphs(serialised)
     pages = golden_pages(log, table)
     gate = _golden(
-        pages + sized_pages(pages, table), table, catalogue, log.schema, encoder, paddle_side
+        pages + sized_pages(pages, table), table, catalogue, schema, encoder, paddle_side
     )
-    check_parity(gate, log.schema, encoder, onnx_side)
-    golden = _golden(pages, table, catalogue, log.schema, encoder, paddle_side)
+    check_parity(gate, schema, encoder, onnx_side)
+    golden = _golden(pages, table, catalogue, schema, encoder, paddle_side)
     return write_bundle(
         folder,
         BundleContent(
-            schema=log.schema,
+            schema=schema,
             objective_weights=objective_weights,
             widths=Widths(
                 product=ranker.sizes.width,
@@ -101,13 +112,23 @@ def export_bundle(
             graphs=serialised,
             vocabulary=catalogue.vocabulary,
             tokenizer=tokenizer,
+            text=text,
             golden=golden,
             report=report,
             figures=figures,
             trainer_commit=code_commit(),
             created=datetime.now(UTC),
+            objectives=[_output(head) for head in heads_of_log(log)],
         ),
     )
+
+
+def _output(head: Head) -> ObjectiveOutput:
+    unit = head.label.unit or ("seconds" if head.label.type == "dwell" else "")
+    if head.amount:
+        return ObjectiveOutput(head.name, head.label.type, "amount", unit, head.meaning)
+    kind: OutputKind = "gain_share" if head.label.type == "graded" else "probability"
+    return ObjectiveOutput(head.name, head.label.type, kind, "", head.meaning)
 
 
 def check_parity(golden: Golden, schema: Schema, encoder: TextEncoder, graphs: Graphs) -> float:
@@ -119,10 +140,11 @@ def check_parity(golden: Golden, schema: Schema, encoder: TextEncoder, graphs: G
         ExportError: When it is above the tolerance.
     """
     differences = [replay_golden(golden, schema, encoder, graphs)]
+    scales = score_scales(golden)
     pages = golden_scorer_pages(golden, schema, encoder, graphs)
     together = graphs.scorer(scorer_inputs(pages))["probabilities"]
     for got, page, expected in zip(together, pages, golden.probabilities, strict=True):
-        differences.append(float(np.abs(got[: page.size] - expected).max()))
+        differences.append(score_difference(got[: page.size], expected, scales))
     difference = float(np.max(differences))  # NaN where one is, on either side
     if not difference <= TOLERANCE:
         raise ExportError(
@@ -189,28 +211,60 @@ def _golden(
         identities=catalogue.identities[rows],
         pages=tuple(move_page(page, rows) for page in pages),
         probabilities=(),
+        vectors=_golden_vectors(pages, rows, catalogue),
     )
     scored = golden_scorer_pages(unscored, schema, encoder, graphs)
     probabilities = [graphs.scorer(scorer_inputs([page]))["probabilities"][0] for page in scored]
-    return Golden(
-        table=unscored.table,
-        texts=unscored.texts,
-        identities=unscored.identities,
-        pages=unscored.pages,
-        probabilities=tuple(probabilities),
-    )
+    return replace(unscored, probabilities=tuple(probabilities))
 
 
-def paddle_graphs(ranker: Ranker) -> Graphs:
-    """Return the graphs as Paddle computes them, and LightGBM the trees' part."""
+def _golden_vectors(
+    pages: list[Page], rows: np.ndarray, catalogue: Catalogue
+) -> dict[str, np.ndarray]:
+    """Return the named vectors of the candidates; what is in histories alone goes without.
+
+    So the files stay small, and products without are seen too.
+    """
+    shown = np.isin(rows, np.concatenate([page.rows for page in pages]))
+    return {
+        vector.name: np.asarray(vector.values[rows], np.float32) * shown[:, None].astype(np.float32)
+        for vector in catalogue.vectors
+    }
+
+
+def paddle_graphs(ranker: Ranker, sentences: SentenceEncoder | None = None) -> Graphs:
+    """Return the graphs as Paddle computes them, and LightGBM the trees' part.
+
+    `sentences` makes the text vectors of a network without a text encoder of its own.
+    """
     ranker.eval()
+    own = ranker.text is not None
+    product_names: tuple[str, ...] = PRODUCT_INPUTS
+    query_names: tuple[str, ...] = QUERY_INPUTS
+    if not own:
+        product_names, query_names = text_inputs(PRODUCT_INPUTS), text_inputs(QUERY_INPUTS)
+    vectors = vector_inputs(ranker.sizes.products.vectors)
 
-    def graph(layer: paddle.nn.Layer, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Graph:
+    def encoded(arrays: Arrays) -> Arrays:
+        if sentences is None or own:
+            return arrays
+        text = sentences.encode(arrays["token_ids"], arrays["token_mask"])
+        return {**arrays, TEXT: text}
+
+    def graph(
+        layer: paddle.nn.Layer,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        listed: tuple[str, ...] = (),
+    ) -> Graph:
         layer.eval()
 
         @paddle.no_grad()
         def run(arrays: Arrays) -> Mapping[str, np.ndarray]:
-            got = layer(*(paddle.to_tensor(arrays[name]) for name in inputs))
+            given: list[Any] = [paddle.to_tensor(arrays[name]) for name in inputs]
+            if listed:
+                given.append([paddle.to_tensor(arrays[name]) for name in listed])
+            got = layer(*given)
             values = got if isinstance(got, tuple) else (got,)
             return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
 
@@ -226,9 +280,11 @@ def paddle_graphs(ranker: Ranker) -> Graphs:
         added = term(arrays["dense"], arrays["categories"], arrays["surface"])
         return network({**arrays, TREE_LOGITS: added})
 
+    product = graph(product_layer(ranker), product_names, VECTOR_OUTPUTS, vectors)
+    query = graph(query_layer(ranker), query_names, VECTOR_OUTPUTS)
     return Graphs(
-        product=graph(ProductGraph(ranker), PRODUCT_INPUTS, VECTOR_OUTPUTS),
-        query=graph(QueryGraph(ranker), QUERY_INPUTS, VECTOR_OUTPUTS),
+        product=lambda arrays: product(encoded(arrays)),
+        query=lambda arrays: query(encoded(arrays)),
         scorer=scorer,
     )
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import paddle
 from paddle import Tensor, nn
+from paddle.nn import functional
 from paddle.static import InputSpec
 
 from rerank_server.contract.graph_inputs import (
@@ -23,9 +24,12 @@ from rerank_server.contract.graph_inputs import (
     SCORER_INPUTS,
     SCORER_OUTPUTS,
     VECTOR_OUTPUTS,
+    vector_inputs,
 )
 from trainer.errors import ExportError
 from trainer.model.ranker import PageBatch, Ranker
+from trainer.product_graphs import product_layer, query_layer, text_inputs
+from trainer.sentence_encoder import TEXT, SentenceEncoder, with_sentences
 from trainer.tree_nodes import TREE_LOGITS, with_tree_term
 
 if TYPE_CHECKING:
@@ -34,57 +38,21 @@ if TYPE_CHECKING:
 OPSET = 17
 
 
-class ProductGraph(nn.Layer):
-    """`product.onnx`: from what is known of products to their vectors."""
-
-    def __init__(self, ranker: Ranker) -> None:
-        """Share the towers of `ranker`."""
-        super().__init__()
-        self._text = ranker.text
-        self._tower = ranker.products
-
-    def forward(
-        self,
-        token_ids: Tensor,
-        token_mask: Tensor,
-        category: Tensor,
-        levels: Tensor,
-        attributes: Tensor,
-        identity: Tensor,
-        factors: Tensor,
-        factors_present: Tensor,
-    ) -> Tensor:
-        """Return vectors, shape (products, width)."""
-        text = self._text(token_ids, token_mask)
-        vectors: Tensor = self._tower(
-            text, category, levels, attributes, identity, factors, factors_present
-        )
-        return vectors
-
-
-class QueryGraph(nn.Layer):
-    """`query.onnx`: from tokens to the query vector."""
-
-    def __init__(self, ranker: Ranker) -> None:
-        """Share the towers of `ranker`."""
-        super().__init__()
-        self._text = ranker.text
-        self._tower = ranker.query
-
-    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tensor:
-        """Return vectors, shape (queries, width)."""
-        vectors: Tensor = self._tower(self._text(token_ids, token_mask))
-        return vectors
-
-
 class ScorerGraph(nn.Layer):
-    """`scorer.onnx`: from the vectors and numbers of pages to calibrated probabilities."""
+    """`scorer.onnx`: from the vectors and numbers of pages to what is served: probabilities."""
 
     def __init__(self, ranker: Ranker) -> None:
         """Share the scorer and the calibration of `ranker`."""
         super().__init__()
         self._scorer = ranker.scorer
         self._calibration = ranker.calibration
+        self._outputs = ranker.outputs
+        self._categories = ranker.sizes.products.categories
+        term = ranker.tree_term
+        self._mixes = term is not None and not term.keeps_network
+        if term is not None and self._mixes:
+            network = term.network.reshape(-1, ranker.sizes.objectives)
+            self.register_buffer("_network", paddle.to_tensor(network))
 
     def forward(  # noqa: PLR0913, PLR0917  the inputs of the graph
         self,
@@ -99,7 +67,7 @@ class ScorerGraph(nn.Layer):
         sequence_mask: Tensor,
         tree_logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return probabilities and logits, each (pages, candidates, objectives)."""
+        """Return what is served and logits, each (pages, candidates, objectives)."""
         page = PageBatch(
             query=query_vector,
             surface=surface,
@@ -112,13 +80,28 @@ class ScorerGraph(nn.Layer):
             sequence_mask=sequence_mask,
         )
         logits = self._scorer(page)
+        if self._mixes:
+            cells = surface.unsqueeze(1) * self._categories + categories
+            logits = logits * functional.embedding(cells, self._network)
         if tree_logits is not None:
             logits = logits + tree_logits
-        return self._calibration(logits, categories), logits
+        served = self._calibration(logits, categories)
+        if self._outputs is not None:
+            served = self._outputs(served, logits)
+        return served, logits
 
 
-def export_graphs(ranker: Ranker, features: int, event_features: int) -> dict[str, bytes]:
-    """Return the serialised ONNX graphs by file name."""
+def export_graphs(
+    ranker: Ranker,
+    features: int,
+    event_features: int,
+    sentences: SentenceEncoder | None = None,
+) -> dict[str, bytes]:
+    """Return the serialised ONNX graphs by file name, `sentences` put before those that read texts.
+
+    Raises:
+        ExportError: When one cannot be converted, or joined with the sentence encoder.
+    """
     sizes = ranker.sizes
     width, products = sizes.width, sizes.products
 
@@ -129,7 +112,12 @@ def export_graphs(ranker: Ranker, features: int, event_features: int) -> dict[st
         return InputSpec(list(shape), "int64", name)
 
     tokens = [integers("token_ids", None, None), floats("token_mask", None, None)]
-    product_specs = [
+    product_names: tuple[str, ...] = PRODUCT_INPUTS
+    query_names: tuple[str, ...] = QUERY_INPUTS
+    if ranker.text is None:
+        tokens = [floats(TEXT, None, products.text)]
+        product_names, query_names = text_inputs(PRODUCT_INPUTS), text_inputs(QUERY_INPUTS)
+    product_specs: list[InputSpec | list[InputSpec]] = [
         *tokens,
         integers("category", None),
         integers("levels", None, len(products.levels)),
@@ -138,7 +126,14 @@ def export_graphs(ranker: Ranker, features: int, event_features: int) -> dict[st
         floats("factors", None, products.factors),
         floats("factors_present", None),
     ]
-    scorer_specs = [
+    if products.vectors:
+        names = vector_inputs(products.vectors)
+        shapes = [shape for spec in products.vectors for shape in ((None, spec.width), (None,))]
+        product_specs.append(
+            [floats(name, *shape) for name, shape in zip(names, shapes, strict=True)]
+        )
+        product_names += names
+    scorer_specs: list[InputSpec | list[InputSpec]] = [
         floats("query_vector", None, width),
         integers("surface", None),
         floats("candidate_vectors", None, None, width),
@@ -159,9 +154,9 @@ def export_graphs(ranker: Ranker, features: int, event_features: int) -> dict[st
     graphs = convert_layers(
         {
             "product.onnx": GraphLayer(
-                ProductGraph(ranker), product_specs, PRODUCT_INPUTS, VECTOR_OUTPUTS
+                product_layer(ranker), product_specs, product_names, VECTOR_OUTPUTS
             ),
-            "query.onnx": GraphLayer(QueryGraph(ranker), tokens, QUERY_INPUTS, VECTOR_OUTPUTS),
+            "query.onnx": GraphLayer(query_layer(ranker), tokens, query_names, VECTOR_OUTPUTS),
             "scorer.onnx": GraphLayer(
                 ScorerGraph(ranker), scorer_specs, scorer_names, SCORER_OUTPUTS
             ),
@@ -169,6 +164,9 @@ def export_graphs(ranker: Ranker, features: int, event_features: int) -> dict[st
     )
     if term is not None:
         graphs["scorer.onnx"] = with_tree_term(graphs["scorer.onnx"], term)
+    if sentences is not None:
+        for name in ("product.onnx", "query.onnx"):
+            graphs[name] = with_sentences(graphs[name], sentences)
     if was_training:
         ranker.train()
     return graphs
@@ -186,7 +184,7 @@ class GraphLayer:
     """
 
     layer: nn.Layer
-    specs: list[InputSpec]
+    specs: Sequence[InputSpec | list[InputSpec]]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from rerank_server.contract.schema import index_of
 from trainer.catalogue import Catalogue
-from trainer.encoded import EncodedLog
+from trainer.encoded import EncodedLog, heads_of_log
 from trainer.gbdt import Gbdt, GbdtBudget, GbdtError
 from trainer.metrics import ndcg_at_k
 from trainer.model.ranker import Ranker
 from trainer.model.tree_term import TreeTerm
 from trainer.network import score_pages
+from trainer.objectives import Head
 from trainer.pageset import Doubles, PageSet, encoded_pages
 from trainer.teacher import fit_sharpness
 from trainer.trees import normalised_trees
@@ -68,22 +69,25 @@ def fit_tree_term(
         scores = model(held)
         unit = fit_sharpness(held.objective(names[0]), scores, held)
         row = index_of(surface, log.schema.surfaces, "surfaces")
-        for index, name in enumerate(names):
-            weights[row, index] = _best_factor(logits[:, index], unit * scores, held, name) * unit
+        for index, head in enumerate(heads_of_log(log)):
+            weights[row, index] = _best_factor(logits[:, index], unit * scores, held, head) * unit
         if weights[row].any():
             trees[row] = model
-    return TreeTerm(trees, weights) if trees else None
+    return TreeTerm.of_surfaces(trees, weights, len(log.schema.categories)) if trees else None
 
 
-def _best_factor(logits: Doubles, trees: Doubles, held: PageSet, objective: str) -> float:
+def _best_factor(logits: Doubles, trees: Doubles, held: PageSet, head: Head) -> float:
     """Return the factor on the trees' logits with the best NDCG@10, the smallest of equals.
 
-    `trial` is judged on products that the shopper never bought, as it was trained.
+    What is learned among products never bought is judged there. Amounts and conditional heads
+    take nothing: trees that order by the first objective say nothing of them.
     """
-    if objective == "trial":
+    if head.amount or head.parent >= 0:
+        return 0.0
+    if head.objective.among == "never_bought":
         rows = held.discovery_rows()
         held, logits, trees = held.discovery(), logits[rows], trees[rows]
-    gains = held.objective(objective)
+    gains = held.objective(head.name)
     if not gains.any():
         return 0.0
     figures = [

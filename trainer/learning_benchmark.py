@@ -7,7 +7,7 @@ benchmark that was stopped goes on where it was.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,15 @@ from trainer.evaluate import evaluate
 from trainer.evaluation import Difference, Evaluation
 from trainer.formats.errors import DataError
 from trainer.formats.folder import Reading, read_pages
-from trainer.formats.labelled_pages import OBJECTIVE, TEST, VALIDATION, LabelledPages
+from trainer.formats.labelled_pages import TEST, VALIDATION, LabelledPages
+from trainer.formats.leaks import refuse_leaks
 from trainer.kept_parts import FinishedPart, compute_parts
+from trainer.learning_calibration import calibration_of
+from trainer.learning_categories import shown_categories
+from trainer.learning_curves import Curve
+from trainer.learning_few_shot import FewShot, few_shot_curves
+from trainer.learning_guard import choose, choose_alone
+from trainer.learning_kappa import Kappa, kappa_of_rows
 from trainer.learning_parts import (
     LearningBudget,
     LearningParts,
@@ -27,16 +34,23 @@ from trainer.learning_parts import (
     single_trees_part,
     trees_part,
 )
-from trainer.metrics import ndcg_at_k
+from trainer.learning_rankings import CROSSRANK, NETWORK, RANDOM, SINGLE, SINGLE_TREES, TREES
 from trainer.pageset import Doubles, PageSet
 
-CROSSRANK = "CrossRank"
-NETWORK = "network, shared"
-SINGLE = "network, single category"
-TREES = "LightGBM"
-SINGLE_TREES = "LightGBM, single category"
-_FACTORS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-_CUTOFF = 10
+
+@dataclass(frozen=True, slots=True)
+class LearningStudy:
+    """What a benchmark does beside the table.
+
+    Attributes:
+        few_shot: Curves of targets learned from few pages.
+        kappa_runs: Times that judged rows are dealt to folds for the kappa; 0 leaves it out.
+        allowed_leaks: Features that may tell positives apart by themselves.
+    """
+
+    few_shot: FewShot = field(default_factory=FewShot)
+    kappa_runs: int = 0
+    allowed_leaks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,11 @@ class LearningResult:
         evaluation: Every ranking; differences are CrossRank minus the others.
         network_differences: By task and ranking, the shared network alone minus the others.
         costs: By ranking, seconds and peak MiB of its training, all folds, of one seed.
-        factors: Of every seed and fold, the weight of the trees' score in CrossRank's.
+        choices: Of every seed and fold, what the guard chose and why.
+        calibration: Of the shared network's probabilities, before and after, by category.
+        curves: Of targets learned from few pages.
+        kappa: Agreement with the grades of judged rows, where it was asked for.
+        tested: Test pages by category, those with nothing found included.
         parts: Of the computation.
     """
 
@@ -56,27 +74,43 @@ class LearningResult:
     evaluation: Evaluation
     network_differences: dict[str, dict[str, Difference]]
     costs: dict[str, dict[str, float]]
-    factors: list[list[float]]
+    choices: list[dict[str, Any]]
+    calibration: dict[str, Any]
+    curves: list[Curve]
+    kappa: Kappa | None
+    tested: dict[str, int]
     parts: list[FinishedPart]
 
 
 def run_learning_benchmark(
-    folder: Path, reading: Reading, budget: LearningBudget, work: Path, *, progress: bool
+    folder: Path,
+    reading: Reading,
+    budget: LearningBudget,
+    work: Path,
+    *,
+    study: LearningStudy | None = None,
+    progress: bool,
 ) -> LearningResult:
     """Read a folder, train every ranking on its pages and compare them.
 
     Raises:
         FormatError: When the folder is of no known format, or not of the one that was named.
-        DataError: When there is nothing to rank or to learn.
+        DataError: When there is nothing to rank or to learn, or a feature gives labels away.
     """
+    study = study or LearningStudy()
     pages = read_pages(folder, reading)
     _check(pages)
+    refuse_leaks(pages, study.allowed_leaks)
     parts = LearningParts(pages, budget, work, progress=progress)
     finished = compute_parts(parts.parts(), work / "learning", progress=progress)
-    page_sets, scores, factors = _assemble(pages, parts, finished)
+    table = _Table(parts, finished)
+    task = pages.surface.capitalize()
+    page_sets, by_task = table.by_task(task)
+    names, codes = shown_categories(pages, page_sets[task])
 
     def compare(network: str) -> Evaluation:
-        return evaluate(page_sets, scores, category_names=pages.category_names, network=network)
+        shown = {name: codes(page_set) for name, page_set in page_sets.items()}
+        return evaluate(shown, by_task, category_names=names, network=network)
 
     alone = compare(NETWORK)
     return LearningResult(
@@ -84,7 +118,13 @@ def run_learning_benchmark(
         evaluation=compare(CROSSRANK),
         network_differences={name: task.differences for name, task in alone.tasks.items()},
         costs=_costs(parts, finished),
-        factors=factors,
+        choices=table.choices,
+        calibration=calibration_of(parts, finished),
+        curves=few_shot_curves(parts, study.few_shot, budget, work, progress=progress),
+        kappa=kappa_of_rows(pages, study.kappa_runs, budget, work, progress=progress)
+        if study.kappa_runs
+        else None,
+        tested=_tested(page_sets[task], pages),
         parts=list(finished.values()),
     )
 
@@ -102,91 +142,132 @@ def _check(pages: LabelledPages) -> None:
                 )
 
 
-def _assemble(
-    pages: LabelledPages, parts: LearningParts, finished: Mapping[str, FinishedPart]
-) -> tuple[dict[str, PageSet], dict[str, dict[str, np.ndarray]], list[list[float]]]:
-    """Return the test pages of each task, the scores of every ranking, and the trees' factors."""
-    everything = pages.page_set()
-    tested = np.zeros(pages.count, np.bool_)
-    for splits in pages.folds:
-        tested |= splits == TEST
-    task, seeds = pages.surface.capitalize(), len(parts.seeds)
-    network = np.zeros((seeds, everything.candidates))
-    fused = np.zeros_like(network)
-    trees = np.zeros(everything.candidates)
-    factors: list[list[float]] = [[] for _ in parts.seeds]
-    for fold, splits in enumerate(pages.folds):
-        rows = (splits == TEST)[everything.page_of_row]
-        held = everything.select(splits == VALIDATION)
-        of_trees = finished[trees_part(fold)].arrays
-        trees[rows] = of_trees["test"]
-        for index, seed in enumerate(parts.seeds):
-            of_network = finished[network_part(fold, seed)].arrays
-            factor = _best_factor(of_network["validation"], of_trees["validation"], held)
-            factors[index].append(factor)
-            network[index, rows] = of_network["test"]
-            fused[index, rows] = of_network["test"] + factor * of_trees["test"]
-    scores: dict[str, np.ndarray] = {CROSSRANK: fused, NETWORK: network, TREES: trees}
-    for name, feature in pages.rankings.items():
-        scores[name] = (
-            np.nan_to_num(everything.feature(feature), nan=-np.inf)
-            if feature
-            else -everything.position.astype(np.float64)
-        )
-    scores["random"] = np.random.default_rng(0).random(everything.candidates)
-    inside = tested[everything.page_of_row]
-    page_sets = {task: everything.select(tested)}
-    by_task = {name: {task: values[..., inside]} for name, values in scores.items()}
-    _add_single(pages, parts, finished, page_sets, by_task, scores)
-    return page_sets, by_task, factors
+class _Table:
+    """The scores of every ranking on the test pages of all folds.
 
-
-def _add_single(
-    pages: LabelledPages,
-    parts: LearningParts,
-    finished: Mapping[str, FinishedPart],
-    page_sets: dict[str, PageSet],
-    by_task: dict[str, dict[str, np.ndarray]],
-    scores: Mapping[str, np.ndarray],
-) -> None:
-    """Add the task of the pages of categories that were also learned alone."""
-    everything = pages.page_set()
-    network = np.zeros((len(parts.seeds), everything.candidates))
-    trees = np.zeros(everything.candidates)
-    inside = np.zeros(pages.count, np.bool_)
-    for fold, splits in enumerate(pages.folds):
-        for code in parts.alone:
-            chosen = (splits == TEST) & (parts.of_pages == code)
-            inside |= chosen
-            rows = chosen[everything.page_of_row]
-            trees[rows] = finished[single_trees_part(fold, parts.name(code))].arrays["test"]
-            for index, seed in enumerate(parts.seeds):
-                part = single_network_part(fold, parts.name(code), seed)
-                network[index, rows] = finished[part].arrays["test"]
-    if not inside.any():
-        return
-    rows = inside[everything.page_of_row]
-    task = f"{next(iter(page_sets))}, categories also learned alone"
-    page_sets[task] = everything.select(inside)
-    for name, values in {**scores, SINGLE: network, SINGLE_TREES: trees}.items():
-        by_task.setdefault(name, {})[task] = values[..., rows]
-
-
-def _best_factor(network: Doubles, trees: Doubles, held: PageSet) -> float:
-    """Return the weight on the trees' score with the best NDCG@10, the smallest of equals.
-
-    Weights are multiples of the ratio of both scores' deviations on validation pages.
+    Attributes:
+        choices: Of every seed and fold, what the guard chose and why.
     """
-    spread = float(trees.std())
-    if spread == 0:
-        return 0.0
-    unit = float(network.std()) / spread
-    gains = held.objective(OBJECTIVE)
-    figures = [
-        np.nanmean(ndcg_at_k(gains, network + factor * unit * trees, held.offsets, _CUTOFF))
-        for factor in _FACTORS
-    ]
-    return _FACTORS[int(np.argmax(figures))] * unit
+
+    def __init__(self, parts: LearningParts, finished: Mapping[str, FinishedPart]) -> None:
+        self.choices: list[dict[str, Any]] = []
+        self._parts, self._finished, self._pages = parts, finished, parts.pages
+        self._all = parts.pages.page_set()
+        self._simple = simple_scores(parts.pages, self._all)
+        self._tested = np.any([splits == TEST for splits in parts.pages.folds], axis=0)
+        seeds = len(parts.seeds)
+        self._network = np.zeros((seeds, self._all.candidates))
+        self._single = np.zeros_like(self._network)
+        self._fused = np.zeros_like(self._network)
+        self._trees = np.zeros(self._all.candidates)
+        self._single_trees = np.zeros_like(self._trees)
+        self._alone = np.zeros(parts.pages.count, np.bool_)
+        for fold in range(len(parts.pages.folds)):
+            for index, seed in enumerate(parts.seeds):
+                self._fill(fold, index, seed)
+
+    def by_task(self, task: str) -> tuple[dict[str, PageSet], dict[str, dict[str, np.ndarray]]]:
+        """Return the pages of each task, and by ranking and task the scores on them."""
+        random = np.random.default_rng(0).random(self._all.candidates)
+        scores: dict[str, np.ndarray] = {
+            CROSSRANK: self._fused,
+            NETWORK: self._network,
+            TREES: self._trees,
+            **self._simple,
+            RANDOM: random,
+        }
+        page_sets = {task: self._all.select(self._tested)}
+        inside = self._tested[self._all.page_of_row]
+        by_task = {name: {task: values[..., inside]} for name, values in scores.items()}
+        if self._alone.any():
+            rows = self._alone[self._all.page_of_row]
+            second = f"{task}, categories also learned alone"
+            page_sets[second] = self._all.select(self._alone)
+            single = {SINGLE: self._single, SINGLE_TREES: self._single_trees}
+            for name, values in {**scores, **single}.items():
+                by_task.setdefault(name, {})[second] = values[..., rows]
+        return page_sets, by_task
+
+    def _fill(self, fold: int, index: int, seed: int) -> None:
+        """Put the scores of one fold and seed in their places."""
+        splits = self._pages.folds[fold]
+        held, tested = (self._all.select(splits == split) for split in (VALIDATION, TEST))
+        rows = {
+            "validation": (splits == VALIDATION)[self._all.page_of_row],
+            "test": (splits == TEST)[self._all.page_of_row],
+        }
+        trees = self._finished[trees_part(fold)].arrays
+        network = self._finished[network_part(fold, seed)].arrays
+        scores = {
+            split: {
+                TREES: trees[split],
+                NETWORK: network[split],
+                **{name: values[rows[split]] for name, values in self._simple.items()},
+            }
+            for split in rows
+        }
+        choice = choose(scores["validation"], held, trusted=TREES, learned=(TREES, NETWORK))
+        self._trees[rows["test"]] = trees["test"]
+        self._network[index, rows["test"]] = network["test"]
+        self._fused[index, rows["test"]] = choice(scores["test"], tested)
+        chosen = choice(scores["validation"], held)
+        routes = {
+            self._parts.name(code): self._route(fold, index, seed, code, chosen)
+            for code in self._parts.alone
+        }
+        self.choices.append(
+            {
+                "fold": fold + 1,
+                "seed": seed,
+                "serves": choice.name,
+                "weights": {name: round(value, 3) for name, value in choice.weights.items()},
+                "reason": choice.reason,
+                "categories": {name: told for name, told in routes.items() if told},
+            }
+        )
+
+    def _route(self, fold: int, index: int, seed: int, code: int, chosen: Doubles) -> str:
+        """Serve a category by what was learned from it alone where that is better; tell why."""
+        name, splits = self._parts.name(code), self._pages.folds[fold]
+        of_category = self._parts.of_pages == code
+        arrays = {
+            SINGLE: self._finished[single_network_part(fold, name, seed)].arrays,
+            SINGLE_TREES: self._finished[single_trees_part(fold, name)].arrays,
+        }
+        tested = (splits == TEST) & of_category
+        self._alone |= tested
+        rows = tested[self._all.page_of_row]
+        self._single[index, rows] = arrays[SINGLE]["test"]
+        self._single_trees[rows] = arrays[SINGLE_TREES]["test"]
+        held = (splits == VALIDATION) & of_category
+        inside = held[self._all.page_of_row][(splits == VALIDATION)[self._all.page_of_row]]
+        better, reason = choose_alone(
+            {ranking: of["validation"] for ranking, of in arrays.items()},
+            chosen[inside],
+            self._all.select(held),
+        )
+        if better is None:
+            return ""
+        self._fused[index, rows] = arrays[better]["test"]
+        return reason
+
+
+def simple_scores(pages: LabelledPages, everything: PageSet) -> dict[str, Doubles]:
+    """Return the scores of every ranking without learning, shape (rows,); missing is -inf."""
+    return {
+        name: np.nan_to_num(everything.feature(feature), nan=-np.inf)
+        if feature
+        else -everything.position.astype(np.float64)
+        for name, feature in pages.rankings.items()
+    }
+
+
+def _tested(pages: PageSet, labelled: LabelledPages) -> dict[str, int]:
+    """Return the number of test pages of each category, mixed pages left out."""
+    of_pages = pages.page_categories()
+    codes, counts = np.unique(of_pages[of_pages >= 0], return_counts=True)
+    names = labelled.category_names
+    return {names[code]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
 
 
 def _costs(

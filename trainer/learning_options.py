@@ -43,3 +43,43 @@ def add_learning_options(parser: argparse.ArgumentParser) -> None:
         "--alone", type=int, default=6, help="categories also learned alone (default: 6)"
     )
     folder.add_argument("--threads", type=int, default=1, help="of LightGBM (default: 1)")
+    folder.add_argument(
+        "--steps", type=int, default=400, help="of a network, about (default: %(default)s)"
+    )
+    folder.add_argument(
+        "--full",
+        action="store_true",
+        help="rank the whole category: reorder what is retrieved out of it, misses count as 0",
+    )
+    folder.add_argument(
+        "--source",
+        type=Path,
+        help="folder of another data set that is learned from beside, in every fold",
+    )
+    folder.add_argument(
+        "--few-shot",
+        default="",
+        metavar="0,10,100",
+        help="draw curves of categories learned from so many of their pages, with the others and "
+        "alone; `tenth` and `all` are of what they have (default: none)",
+    )
+    folder.add_argument(
+        "--few-shot-targets",
+        type=int,
+        default=2,
+        help="categories with a curve, those of fewest pages first (default: %(default)s)",
+    )
+    folder.add_argument(
+        "--kappa-runs",
+        type=int,
+        default=0,
+        help="deal judged rows to three folds so many times and report the quadratic weighted "
+        "kappa of their grades (default: not)",
+    )
+    folder.add_argument(
+        "--allow-leaks",
+        action="append",
+        default=[],
+        metavar="FEATURE",
+        help="take a feature as it is that alone tells positives apart; may be repeated",
+    )

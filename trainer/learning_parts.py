@@ -25,18 +25,20 @@ from trainer.pageset import PageSet, majority_categories
 from trainer.provenance import code_hash
 from trainer.train import TrainResult, train
 
-_CODE = (
+CODE = (
     "batches",
-    "formats",
+    "formats/encode",
     "gbdt",
     "learning_parts",
     "losses",
     "model",
     "network",
+    "objective_losses",
     "pageset",
     "train",
 )
-_STEPS, _MOST_EPOCHS = 400, 16
+_MOST_EPOCHS = 12
+_MANY_EPOCHS = 6  # of which each is evaluated once, of fewer twice
 _STEPS_PER_EPOCH, _FEWEST_PAGES, _MOST_PAGES = 40, 4, 32
 
 
@@ -47,8 +49,9 @@ class LearningBudget:
     Attributes:
         seeds: Trainings of each network; a page's figure is their mean.
         trials: Settings that LightGBM tries; the network has one.
-        epochs: Passes over the training pages at most, 0 for as many as `_STEPS` take; validation
+        epochs: Passes over the training pages at most, 0 for as many as `steps` take; validation
             pages stop a network earlier.
+        steps: Of a network, about; the passes are whole.
         alone: Categories that are also learned alone, those of fewest training pages first.
         threads: Of LightGBM.
     """
@@ -56,6 +59,7 @@ class LearningBudget:
     seeds: int = 1
     trials: int = 2
     epochs: int = 0
+    steps: int = 400
     alone: int = 6
     threads: int = 1
 
@@ -80,24 +84,6 @@ class LearningParts:
         self.of_pages = majority_categories(pages.offsets, pages.product_categories[pages.rows])
         self.alone = self._smallest() if len(pages.categories) > 1 else []
         self._hash = content_hash(pages)
-        training = max(int((pages.folds[0] == TRAIN).sum()), 1)
-        batch = min(max(training // _STEPS_PER_EPOCH, _FEWEST_PAGES), _MOST_PAGES)
-        epochs = max(_STEPS * batch // training, 1) if budget.epochs == 0 else budget.epochs
-        self._config = TrainConfig(
-            name="learning",
-            log="",
-            objectives=(OBJECTIVE,),
-            objective_weights=(1.0,),
-            surfaces=(pages.surface,),
-            width=32,
-            hidden=(64, 32),
-            dropout=0.2,
-            modality_dropout=0.3,
-            pages_per_batch=batch,
-            epochs=min(epochs, _MOST_EPOCHS),
-            evaluations_per_epoch=2,
-            patience=6,
-        )
 
     @cached_property
     def _texts(self) -> Texts:
@@ -138,12 +124,15 @@ class LearningParts:
         return [int(code) for code in fewest[: self._budget.alone]]
 
     def _network(self, fold: int, seed: int) -> Part:
-        config = replace(self._config, seed=seed)
+        training = int((self.pages.folds[fold] == TRAIN).sum())
+        config = replace(network_config(training, self.pages.surface, self._budget), seed=seed)
         return self._network_part(network_part(fold, seed), fold, config, None)
 
     def _single_network(self, fold: int, code: int, seed: int) -> Part:
         name = self.name(code)
-        config = replace(self._config, seed=seed, categories=(name,))
+        training = int(((self.pages.folds[fold] == TRAIN) & (self.of_pages == code)).sum())
+        config = network_config(training, self.pages.surface, self._budget)
+        config = replace(config, seed=seed, categories=(name,))
         return self._network_part(single_network_part(fold, name, seed), fold, config, code)
 
     def _network_part(self, name: str, fold: int, config: TrainConfig, code: int | None) -> Part:
@@ -157,10 +146,8 @@ class LearningParts:
                     result = train(config, log, catalogue, folder, progress=self._progress)
                 except TrainingError as error:
                     return self._untrained(fold, code, str(error))
-                arrays = {
-                    split: self._scores(result, log, catalogue, split, code)
-                    for split in ("validation", "test")
-                }
+                of_pages = None if code is None else self.of_pages == code
+                arrays = split_scores(self.pages, result, log, catalogue, of_pages)
             shutil.rmtree(folder)
             parameters = sum(int(np.prod(p.shape)) for p in result.ranker.parameters())
             return arrays, {
@@ -170,21 +157,7 @@ class LearningParts:
                 "parameters": parameters,
             }
 
-        return Part(name, [self._hash, asdict(config), code_hash(_CODE)], compute)
-
-    def _scores(
-        self,
-        result: TrainResult,
-        log: EncodedLog,
-        catalogue: Catalogue,
-        split: str,
-        code: int | None,
-    ) -> np.ndarray:
-        chosen = log.pages_of(split, self.pages.surface)
-        if code is not None:
-            chosen = chosen[self.of_pages[log.selection.pages[chosen]] == code]
-        logits = score_pages(result.ranker, catalogue, log, chosen)
-        return logits[:, 0].astype(np.float64)
+        return Part(name, [self._hash, asdict(config), code_hash(CODE)], compute)
 
     def _untrained(self, fold: int, code: int | None, why: str) -> tuple[Arrays, dict[str, Any]]:
         """Return retrieval order, where there is too little to learn from."""
@@ -216,13 +189,62 @@ class LearningParts:
             return arrays, {"cost": asdict(cost)}
 
         settings = asdict(replace(spend, threads=1))
-        return Part(name, [self._hash, settings, code_hash(_CODE)], compute)
+        return Part(name, [self._hash, settings, code_hash(CODE)], compute)
 
     def _page_set(self, fold: int, split: int, code: int | None) -> PageSet:
         if code is None:
             return fold_pages(self.pages, fold, split)
         chosen = (self.pages.folds[fold] == split) & (self.of_pages == code)
         return self.pages.page_set().select(chosen)
+
+
+def network_config(training: int, surface: str, budget: LearningBudget) -> TrainConfig:
+    """Return the configuration of a network for so many training pages of a surface."""
+    training = max(training, 1)
+    batch = min(max(training // _STEPS_PER_EPOCH, _FEWEST_PAGES), _MOST_PAGES)
+    epochs = min(budget.epochs or max(budget.steps * batch // training, 1), _MOST_EPOCHS)
+    return TrainConfig(
+        name="learning",
+        log="",
+        objectives=(OBJECTIVE,),
+        objective_weights=(1.0,),
+        surfaces=(surface,),
+        width=32,
+        hidden=(64, 32),
+        dropout=0.2,
+        modality_dropout=0.3,
+        pages_per_batch=batch,
+        epochs=epochs,
+        evaluations_per_epoch=1 if epochs > _MANY_EPOCHS else 2,
+        patience=6,
+        validation_pages=400,
+    )
+
+
+def split_scores(
+    pages: LabelledPages,
+    result: TrainResult,
+    log: EncodedLog,
+    catalogue: Catalogue,
+    wanted: np.ndarray | None = None,
+) -> Arrays:
+    """Return a network's scores of the validation pages and of the test pages of its log.
+
+    Args:
+        pages: The data set.
+        result: The network.
+        log: A fold of the data set.
+        catalogue: Of the same fold.
+        wanted: Flags the pages of the data set that are scored; all of them where not given.
+    """
+    arrays = {}
+    for split in ("validation", "test"):
+        chosen = log.pages_of(split, pages.surface)
+        if wanted is not None:
+            chosen = chosen[wanted[log.selection.pages[chosen]]]
+        logits = score_pages(result.ranker, catalogue, log, chosen)
+        arrays[split] = logits[:, 0].astype(np.float64)
+    return arrays
 
 
 def network_part(fold: int, seed: int) -> str:

@@ -34,12 +34,14 @@ class Log:
             (list of names, the leaf last), `brand`, `size` (both null where absent).
         interactions: `shopper`, `product`, `place` (ids as strings), `time` (unix seconds),
             `period` (promotion period, -1 none), `quantity`, `price` (NaN missing),
-            `discount` (share in [0, 1]).
+            `discount` (share in [0, 1]); where labels read them, further columns named by
+            `trainer.labels.value_column`, and `kind`.
         promotions: Absent where the shop has none.
         searches: `query_id` (unique), `text`, `shopper`, `time`, `candidates` (product ids in the
             order shown), `scores` (their retrieval scores, null where absent); absent where the
             shop has no search log.
-        events: `query_id`, `shopper`, `product`, `time`, `kind`; absent as `searches` is.
+        events: `query_id`, `shopper`, `product`, `time`, `kind`, and columns that labels
+            read, as in `interactions`; absent as `searches` is.
         report: What cleaning did.
     """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import narwhals as nw
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from rerank_server.contract.page import SECONDS_PER_DAY
 from trainer.errors import CategoryConflictError, EmptyTableError
+from trainer.labels import value_column
 from trainer.log import Log
 
 Ints = npt.NDArray[np.int64]
@@ -70,6 +72,9 @@ class InteractionArrays:
         price: Unit price before discounts, float32, NaN missing.
         discount: Share of the price that was taken off, float32, in [0, 1].
         shopper_offsets: First interaction of each shopper, int64, shape (shoppers + 1,).
+        kinds: Names of the kinds of interactions; empty where no label asks for one.
+        kind: Index into `kinds`, int32; empty alike.
+        values: Further columns that labels read, float64, NaN missing.
     """
 
     shoppers: list[str]
@@ -83,6 +88,9 @@ class InteractionArrays:
     price: Floats
     discount: Floats
     shopper_offsets: Ints
+    kinds: tuple[str, ...] = ()
+    kind: Rows = field(default_factory=lambda: np.empty(0, np.int32))
+    values: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -170,6 +178,8 @@ def _encode_interactions(log: Log, products: ProductArrays) -> InteractionArrays
     time = table["time"].to_numpy().astype(np.int64)
     order = np.lexsort((row, time, shopper))
     counts = np.bincount(shopper, minlength=len(shoppers))
+    kinds, kind = rank_ids(table, "kind") if "kind" in table.columns else ([], shopper[:0])
+    further = [name for name in table.columns if name.startswith(value_column(""))]
     return InteractionArrays(
         shoppers=shoppers,
         places=places,
@@ -182,7 +192,18 @@ def _encode_interactions(log: Log, products: ProductArrays) -> InteractionArrays
         price=table["price"].to_numpy().astype(np.float32)[order],
         discount=table["discount"].to_numpy().astype(np.float32)[order],
         shopper_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        kinds=tuple(kinds),
+        kind=kind[order] if kinds else kind,
+        values={
+            name.removeprefix(value_column("")): to_doubles(table, name)[order] for name in further
+        },
     )
+
+
+def to_doubles(table: nw.DataFrame[Any], column: str) -> npt.NDArray[np.float64]:
+    """Return a column of numbers; null becomes NaN."""
+    numbers = table[column].cast(nw.Float64()).fill_null(float("nan"))
+    return numbers.to_numpy().astype(np.float64)
 
 
 def rank_ids(table: nw.DataFrame[Any], column: str) -> tuple[list[str], Rows]:

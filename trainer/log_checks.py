@@ -17,6 +17,7 @@ from trainer.errors import (
     SingleCategoryError,
     TimeValueError,
 )
+from trainer.labels import value_column
 from trainer.log_config import TimeFormat
 
 Frame = nw.DataFrame[Any]
@@ -92,8 +93,9 @@ def check_finite(frame: Frame, table: str, columns: Iterable[str]) -> None:
             continue
         wrong = frame.filter(~nw.col(column).is_finite())
         if len(wrong):
+            name = column.removeprefix(value_column(""))
             raise NumberError(
-                f"{table}.{column}: got {len(wrong)} NaN or infinite numbers, want finite ones "
+                f"{table}.{name}: got {len(wrong)} NaN or infinite numbers, want finite ones "
                 "(null where missing)"
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,9 +12,13 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from rerank_server.contract.errors import nearest
 from trainer.errors import LogConfigError
+from trainer.labels import BASKET_LABELS, Label, contradictions, kind_labels
+from trainer.toml_tables import read_tables
+from trainer.vector_sources import VectorSource, parse_vector_sources
 
 Adapter = Literal["tables", "complete_journey"]
 TimeFormat = Literal["seconds", "milliseconds", "microseconds", "days", "iso"]
+PositionBias = Literal["none", "em"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,22 @@ class LogConfig:
         interactions_file: Purchases or ratings.
         time_format: Unit of the times, or `iso` for text such as 2017-06-26T04:00:00Z.
         event_kinds: Kinds of events that count as objectives, in order.
+        objective: What else shoppers do that can be learned, `[[objective]]` tables; see
+            `trainer.labels.Label`. They follow the event kinds, or the objectives of baskets.
+        further_signals: Signals of candidates that this log lacks: missing in all pages, so that
+            a run on it can start from the weights of one that has them.
+        vector: Vectors of products that something else made, `[[vector]]` tables; see
+            `trainer.vector_sources.VectorSource`.
+        text_encoder: `static`, or an ONNX sentence encoder for all texts of the log.
+        text_tokenizer: Its `tokenizer.json`; empty: the one beside it.
+        text_max_tokens: Tokens of a text that a sentence encoder reads at most.
+        reviews_file: Ratings of products with their texts; what was known when training begins is
+            learned from.
+        reviews_low: Ratings up to this one are low.
+        position_bias: `em` weights the clicks of training pages by the inverse propensity of their
+            place, fitted on these pages; their candidates must be in the order shown.
+        position_bias_clip: Largest such weight.
+        position_bias_places: Places whose propensity is fitted; beyond, the clip is taken.
         interaction_kinds: Kinds of interactions that count; empty: all.
         minimum_strength: Interactions of a smaller strength do not count.
         category_separator: Between the names of a category path, where it is text.
@@ -90,6 +111,11 @@ class LogConfig:
     events_time: str = "time"
     events_kind: str = "kind"
     event_kinds: tuple[str, ...] = ("click", "cart", "purchase")
+    position_bias: PositionBias = "none"
+    position_bias_clip: float = 10.0
+    position_bias_places: int = 50
+    objective: tuple[Label, ...] = ()
+    further_signals: tuple[str, ...] = ()
 
     interactions_file: str = ""
     interactions_shopper: str = "shopper"
@@ -104,6 +130,18 @@ class LogConfig:
     interactions_category: str = ""
     interaction_kinds: tuple[str, ...] = ()
     minimum_strength: float = 0.0
+
+    vector: tuple[VectorSource, ...] = ()
+    text_encoder: str = "static"
+    text_tokenizer: str = ""
+    text_max_tokens: int = 128
+
+    reviews_file: str = ""
+    reviews_product: str = "product"
+    reviews_rating: str = "rating"
+    reviews_text: str = ""
+    reviews_time: str = "time"
+    reviews_low: float = 2.0
 
     time_format: TimeFormat = "seconds"
     category_separator: str = ">"
@@ -141,7 +179,26 @@ class LogConfig:
         return {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in values.items()
+            # logs without any keep their fingerprint
+            if name not in _ADDED or value != _ADDED[name]
         }
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Every label of the log's pages, in the order of its columns."""
+        own = kind_labels(self.event_kinds) if self.searches_file else BASKET_LABELS
+        return (*own, *self.objective)
+
+    @property
+    def kept_event_kinds(self) -> tuple[str, ...]:
+        """The kinds of events that some label reads; what else happened is passed over."""
+        further = [label.kind for label in self.objective if label.kind]
+        return tuple(dict.fromkeys([*self.event_kinds, *further]))
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that `[[objective]]` tables name, each once."""
+        return tuple(dict.fromkeys(label.column for label in self.objective if label.column))
 
 
 def read_log_config(path: Path) -> LogConfig:
@@ -178,8 +235,18 @@ def parse_log_config(values: dict[str, Any]) -> LogConfig:
         if field.default is dataclasses.MISSING and name not in values
     ]
     checked: dict[str, Any] = {}
+    if "objective" in values:
+        checked["objective"], wrong = read_tables(
+            Label, values["objective"], "objective", contradictions=contradictions, start=Label
+        )
+        findings += wrong
+    if "vector" in values:
+        try:
+            checked["vector"] = parse_vector_sources(values["vector"])
+        except LogConfigError as error:
+            findings.append(str(error))
     for key, value in values.items():
-        if key in fields:
+        if key in fields and key not in {"objective", "vector"}:
             try:
                 checked[key] = _check_value(key, value, hints[key])
             except LogConfigError as error:
@@ -233,5 +300,60 @@ def _check_ranges(config: LogConfig) -> None:
         raise LogConfigError(
             "interactions_file, searches_file: got neither, want a table to learn from"
         )
+    _check_objectives(config)
+    _check_texts(config)
+    _check_position_bias(config)
     if bool(config.searches_file) != bool(config.events_file):
         raise LogConfigError("searches_file, events_file: got one of them, want both or none")
+
+
+def _check_objectives(config: LogConfig) -> None:
+    names = [label.name for label in config.labels]
+    for label in config.objective:
+        if names.count(label.name) > 1:
+            raise LogConfigError(
+                f"objective {label.name!r}: got it beside one of that name that the log has by "
+                f"itself, want another name than {', '.join(names[: -len(config.objective)])}"
+            )
+        if label.first_time and config.searches_file:
+            raise LogConfigError(
+                f"objective {label.name!r}: got first_time in a log with searches, want none: the "
+                "network sees what was bought before"
+            )
+
+
+def _check_position_bias(config: LogConfig) -> None:
+    if config.position_bias != "none" and not config.searches_file:
+        raise LogConfigError(
+            f"position_bias: got {config.position_bias!r} without a search log, want searches_file"
+        )
+    if not 1 <= config.position_bias_clip < math.inf:
+        raise LogConfigError(f"position_bias_clip: got {config.position_bias_clip}, want 1 or more")
+    if config.position_bias_places < 1:
+        raise LogConfigError(
+            f"position_bias_places: got {config.position_bias_places}, want 1 or more"
+        )
+
+
+def _check_texts(config: LogConfig) -> None:
+    if not 1 <= config.text_max_tokens <= _MOST_TOKENS:
+        raise LogConfigError(
+            f"text_max_tokens: got {config.text_max_tokens}, want 1 to {_MOST_TOKENS}"
+        )
+    if not config.text_encoder:
+        raise LogConfigError("text_encoder: got an empty name, want static or an ONNX file")
+    if config.text_tokenizer and config.text_encoder == "static":
+        raise LogConfigError(
+            f"text_tokenizer: got {config.text_tokenizer!r} with text_encoder 'static', want the"
+            " ONNX file it belongs to"
+        )
+
+
+_MOST_TOKENS = 8192
+# Settings that older configurations lack, as these have them.
+_ADDED: dict[str, Any] = {
+    field.name: field.default
+    for field in dataclasses.fields(LogConfig)
+    if field.name in {"further_signals", "objective", "vector"}
+    or field.name.startswith(("text_", "reviews_", "position_bias"))
+}

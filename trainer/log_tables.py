@@ -10,6 +10,7 @@ import narwhals as nw
 
 from trainer.clean import CleaningReport, Reason, TableCleaning, drop_duplicates, drop_rows
 from trainer.errors import DuplicateIdError, LogColumnError
+from trainer.labels import value_column
 from trainer.log import Frame, Log
 from trainer.log_checks import (
     check_categories,
@@ -89,7 +90,21 @@ def _columns_of(config: LogConfig, table: str) -> dict[str, str]:
         ),
     }  # fmt: skip
     mapped = {name: getattr(config, f"{table}_{name}") for name in names[table]}
+    if table == _labelled_table(config):
+        mapped |= {value_column(column): column for column in config.label_columns}
     return {name: column for name, column in mapped.items() if column}
+
+
+def _labelled_table(config: LogConfig) -> str:
+    """Return the table whose rows make labels."""
+    return "events" if config.searches_file else "interactions"
+
+
+def _number_columns(config: LogConfig, table: str) -> list[str]:
+    """Return our names of the configured columns of a table that hold numbers."""
+    numbers = ("strength", "quantity", "price", "discount")
+    labels = tuple(value_column(column) for column in config.label_columns)
+    return [name for name in _columns_of(config, table) if name in (*numbers, *labels)]
 
 
 def _read_table(config: LogConfig, table: str, path: Path, now: int) -> Frame:
@@ -108,16 +123,15 @@ def _read_table(config: LogConfig, table: str, path: Path, now: int) -> Frame:
     if text:
         words = [nw.col(column).cast(nw.String()) for column in text]
         expressions.append(nw.concat_str(words, separator=" ", ignore_nulls=True).alias("text"))
-    for name in ("strength", "quantity", "price", "discount"):
-        if name in mapped and not schema[mapped[name]].is_numeric():
+    numbers = _number_columns(config, table)
+    for name in numbers:
+        if not schema[mapped[name]].is_numeric():
             raise LogColumnError(
                 f"{table}.{mapped[name]}: got values of type {schema[mapped[name]]}, want numbers"
             )
     frame = collect_table(lazy.select(*expressions), table)
     check_not_empty(frame, table, when=f"in {path.name}")
-    check_finite(
-        frame, table, [n for n in ("strength", "quantity", "price", "discount") if n in mapped]
-    )
+    check_finite(frame, table, numbers)
     if "time" in mapped:
         frame = to_unix_seconds(frame, table, "time", config.time_format, now=now)
     return frame
@@ -180,7 +194,12 @@ def _products_of(config: LogConfig, actions: Frame) -> Frame:
 
 def _events_as_interactions(events: Frame) -> Frame:
     """Return the events as the shopper's past."""
-    return events.drop("query_id")
+    return events.drop("query_id", *_value_columns(events))
+
+
+def _value_columns(frame: Frame) -> list[str]:
+    """Return the columns of a table that labels read, by our names."""
+    return [name for name in frame.columns if name.startswith(value_column(""))]
 
 
 def _clean_interactions(
@@ -216,9 +235,28 @@ def _clean_interactions(
             quantity=_optional(columns, "quantity", 1.0, nw.Float32()),
             price=_optional(columns, "price", float("nan"), nw.Float32()),
             discount=_optional(columns, "discount", 0.0, nw.Float32()),
+            **{name: nw.col(name).cast(nw.Float64()) for name in _value_columns(frame)},
+            **({"kind": nw.col("kind")} if _kinds_are_labels(config, columns) else {}),
         ),
         cleaning,
     )
+
+
+def _kinds_are_labels(config: LogConfig, columns: list[str]) -> bool:
+    """Return whether labels of baskets ask for the kind of an interaction.
+
+    Raises:
+        LogColumnError: They do, and no column has it.
+    """
+    asked = next((label for label in config.objective if label.kind), None)
+    if config.searches_file or asked is None:
+        return False
+    if "kind" not in columns:
+        raise LogColumnError(
+            f"interactions_kind: got no column, want one: objective {asked.name!r} asks for kind "
+            f"{asked.kind!r}"
+        )
+    return True
 
 
 def _optional(columns: list[str], name: str, missing: float | None, dtype: Any) -> nw.Expr:  # noqa: ANN401
@@ -255,8 +293,11 @@ def _clean_events(config: LogConfig, frame: Frame, products: Frame) -> tuple[Fra
     reasons: list[Reason] = [
         ("no query id", nw.col("query_id").is_null()),
         ("product not in the catalogue", nw.col("known").is_null()),
-        ("kind that does not count", ~nw.col("kind").is_in(config.event_kinds)),
+        ("kind that does not count", ~nw.col("kind").is_in(config.kept_event_kinds)),
         ("no time", nw.col("time").is_null()),
     ]
     kept, cleaning = drop_rows("events", joined, reasons)
-    return kept.select("query_id", "shopper", "product", "time", "kind"), cleaning
+    if config.objective:  # a repeated row adds nothing to a label of 0 or 1, but to a sum it does
+        kept, cleaning = drop_duplicates(kept, cleaning, DUPLICATE_ROWS)
+    names = ("query_id", "shopper", "product", "time", "kind", *_value_columns(frame))
+    return kept.select(*names), cleaning

@@ -1,12 +1,17 @@
-"""Losses over the candidates of a page; each is a mean over the pages that have a positive."""
+"""Losses over the candidates of a page, by the type of what is predicted."""
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import paddle
 from paddle import Tensor
 from paddle.nn import functional
 
 _MASKED = -1e9
+# Logits of amounts are cut off here, where exp is 5e8: far from any amount in units of its mean.
+LARGEST_LOG = 20.0
+_HUBER_WIDTH = 1.0
 
 
 def listwise_softmax_loss(labels: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
@@ -16,7 +21,7 @@ def listwise_softmax_loss(labels: Tensor, logits: Tensor, mask: Tensor) -> Tenso
     nothing.
 
     Args:
-        labels: 0 or 1, shape (pages, candidates).
+        labels: 0 or 1, or gains >= 0, shape (pages, candidates).
         logits: Shape (pages, candidates).
         mask: 1 for a candidate that takes part, shape (pages, candidates).
 
@@ -38,4 +43,82 @@ def pointwise_loss(labels: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
     the softmax alone leaves each page a free constant.
     """
     loss = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return _mean(loss, mask)
+
+
+def page_cross_entropy(
+    gains: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], offsets: npt.NDArray[np.int64]
+) -> float:
+    """Return what `listwise_softmax_loss` does, of pages laid out one after another.
+
+    Args:
+        gains: Labels, >= 0, shape (rows,).
+        scores: Logits, shape (rows,).
+        offsets: Rows of page p are `offsets[p]:offsets[p + 1]`; no page is empty.
+
+    Returns:
+        The mean over pages with a positive; NaN when there is none.
+    """
+    starts, pages = offsets[:-1], np.repeat(np.arange(offsets.size - 1), np.diff(offsets))
+    centred = scores - np.maximum.reduceat(scores, starts)[pages]
+    log_share = centred - np.log(np.add.reduceat(np.exp(centred), starts))[pages]
+    positives = np.add.reduceat(gains, starts)
+    losses = -np.add.reduceat(gains * log_share, starts)[positives > 0] / positives[positives > 0]
+    return float(losses.mean()) if losses.size else float("nan")
+
+
+def joint_logit(first: Tensor, second: Tensor) -> Tensor:
+    """Return the logit of the product of two probabilities, given their logits a and b.
+
+    p = sigmoid(a) sigmoid(b), so log(p / (1 - p)) = -log(e^-a + e^-b + e^-(a+b)). A loss on it
+    trains both heads through the product (ESMM, Ma et al. 2018, eq. 3).
+    """
+    parts = paddle.stack([-first, -second, -first - second], axis=-1)
+    return -paddle.logsumexp(parts, axis=-1)
+
+
+def poisson_loss(amounts: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+    """Poisson likelihood of counts with log link, without its constant, mean over candidates.
+
+    L = e^z - y z (Cameron and Trivedi 1998, 2.2). Its minimum in z is log E[y] whatever the
+    distribution of y >= 0, so it holds for amounts as well (Gourieroux et al. 1984).
+    """
+    logits = paddle.clip(logits, max=LARGEST_LOG)
+    return _mean(paddle.exp(logits) - amounts * logits, mask)
+
+
+def lognormal_loss(amounts: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+    """Lognormal likelihood of amounts above 0, of deviation 1 and without its constant.
+
+    L = (log y - z)^2 / 2, the second part of the zero-inflated lognormal loss (Wang et al. 2019,
+    eq. 4); its first part, whether there is an amount, is a binary objective of its own.
+    Candidates of amount 0 count nothing.
+    """
+    some = mask * (amounts > 0).astype("float32")
+    distance = paddle.log(paddle.clip(amounts, min=1e-6)) - logits
+    return _mean(0.5 * distance * distance, some)
+
+
+def log1p_huber_loss(amounts: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+    """Huber's loss of d = log(1 + y) - z (Huber 1964), mean over candidates.
+
+    L = d^2 / 2 for |d| <= 1, else |d| - 1 / 2.
+    """
+    distance = paddle.abs(paddle.log1p(amounts) - logits)
+    near = paddle.clip(distance, max=_HUBER_WIDTH)
+    return _mean(0.5 * near * near + _HUBER_WIDTH * (distance - near), mask)
+
+
+def weighted_logistic_loss(amounts: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+    """Logistic loss with positives weighted by their amount (Covington et al. 2016, 4.2).
+
+    L = y log(1 + e^-z) + [y = 0] log(1 + e^z), mean over candidates. The odds e^z it learns are
+    the sum of the amounts over the number of candidates without any: about the mean amount.
+    """
+    nothing = (amounts <= 0).astype("float32")
+    loss = amounts * functional.softplus(-logits) + nothing * functional.softplus(logits)
+    return _mean(loss, mask)
+
+
+def _mean(loss: Tensor, mask: Tensor) -> Tensor:
     return (loss * mask).sum() / paddle.clip(mask.sum(), min=1.0)

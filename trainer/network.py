@@ -7,6 +7,7 @@ import paddle
 from paddle import Tensor
 
 from rerank_server.contract.features import SEQUENCE_FEATURES
+from rerank_server.contract.graph_inputs import present_rows
 from rerank_server.contract.schema import normalise
 from trainer.batches import Batch, batches_in_order, make_batch
 from trainer.catalogue import Catalogue
@@ -34,25 +35,32 @@ def build_ranker(config: TrainConfig, log: EncodedLog, catalogue: Catalogue) -> 
         width=config.width,
         hidden=config.hidden,
         rank=config.rank,
+        adapter=config.adapter,
         heads=config.heads,
         page_layers=config.page_layers,
         number_bins=config.number_bins,
         dropout=config.dropout,
         modality_dropout=config.modality_dropout,
+        left_out_modalities=config.left_out_modalities,
+        shopper_sequence=config.shopper_sequence,
+        sequence=config.sequence,
+        gate=config.gate,
+        experts=config.experts,
     )
-    return Ranker(sizes, read_word_vectors(), catalogue.category_text, edges)
+    words = read_word_vectors() if catalogue.sentences is None else None
+    return Ranker(sizes, words, catalogue.category_text, edges)
 
 
 def _sample_rows(log: EncodedLog, pages: np.ndarray) -> np.ndarray:
     """Return about `_EDGE_ROWS` candidate rows spread evenly over `pages`."""
     starts, stops = log.offsets[pages], log.offsets[pages + 1]
     step = max(int((stops - starts).sum()) // _EDGE_ROWS, 1)
-    return np.concatenate(
-        [
-            np.arange(a + page % step, b, step)
-            for page, (a, b) in enumerate(zip(starts, stops, strict=True))
-        ]
-    )
+    first = starts + np.arange(pages.size) % step
+    counts = np.maximum(-((first - stops) // step), 0)  # of first, first + step, ... below stops
+    before = np.cumsum(counts) - counts
+    within = np.arange(int(counts.sum())) - np.repeat(before, counts)
+    rows: np.ndarray = np.repeat(first, counts) + step * within
+    return rows
 
 
 def page_batch(ranker: Ranker, catalogue: Catalogue, batch: Batch) -> PageBatch:
@@ -66,6 +74,7 @@ def page_batch(ranker: Ranker, catalogue: Catalogue, batch: Batch) -> PageBatch:
         paddle.to_tensor(catalogue.identities[rows].astype(np.int64)),
         paddle.to_tensor(catalogue.factors[rows]),
         paddle.to_tensor(catalogue.factors_present[rows]),
+        vector_tensors(catalogue, rows),
     )
     return PageBatch(
         query=ranker.query(paddle.to_tensor(catalogue.query_text[batch.queries])),
@@ -80,6 +89,15 @@ def page_batch(ranker: Ranker, catalogue: Catalogue, batch: Batch) -> PageBatch:
     )
 
 
+def vector_tensors(catalogue: Catalogue, rows: np.ndarray) -> list[Tensor]:
+    """Return each named vector of some products and where it is present, one after the other."""
+    tensors = []
+    for vector in catalogue.vectors:
+        values = vector.values[rows]
+        tensors += [paddle.to_tensor(values), paddle.to_tensor(present_rows(values))]
+    return tensors
+
+
 def _gather(vectors: Tensor, index: np.ndarray) -> Tensor:
     """Return `vectors[index]`, shape (*index.shape, width)."""
     flat = paddle.gather(vectors, paddle.to_tensor(index.ravel()))
@@ -88,9 +106,15 @@ def _gather(vectors: Tensor, index: np.ndarray) -> Tensor:
 
 @paddle.no_grad()
 def score_pages(
-    ranker: Ranker, catalogue: Catalogue, log: EncodedLog, pages: np.ndarray, *, rows: int = 8192
+    ranker: Ranker,
+    catalogue: Catalogue,
+    log: EncodedLog,
+    pages: np.ndarray,
+    *,
+    rows: int = 8192,
+    trees: bool = True,
 ) -> np.ndarray:
-    """Return the logits of every candidate of `pages`, in their order, the trees' part included.
+    """Return the logits of every candidate of `pages`, in their order.
 
     Args:
         ranker: The network; its mode is set to evaluation.
@@ -98,6 +122,7 @@ def score_pages(
         log: The encoded log.
         pages: Page numbers.
         rows: About how many padded candidates share a call.
+        trees: Whether the trees' part is mixed in.
 
     Returns:
         Shape (candidates of all pages, objectives), float32.
@@ -110,8 +135,8 @@ def score_pages(
     for chosen in batches_in_order(pages, log, rows):
         batch = make_batch(log, chosen)
         logits = ranker.scorer(page_batch(ranker, catalogue, batch)).numpy()
-        if ranker.tree_term is not None:
-            logits += ranker.tree_term(batch.dense, batch.categories, batch.surface)
+        if trees and ranker.tree_term is not None:
+            logits = ranker.tree_term.mixed(logits, batch.dense, batch.categories, batch.surface)
         for index, page in enumerate(chosen.tolist()):
             where = place[page]
             out[starts[where] : starts[where + 1]] = logits[index, : sizes[where]]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from rerank_server.contract.errors import nearest
 from rerank_server.contract.page import SECONDS_PER_DAY
+from trainer.errors import LogColumnError
+from trainer.labels import Label, Labels, label_of_rows, packed
 from trainer.log_arrays import InteractionArrays
 from trainer.log_config import LogConfig
 from trainer.pages import Candidates, Pages, Requests, concatenate_pages
@@ -19,7 +23,6 @@ from trainer.windows import PastPurchases, SalesWindows, expand_slices
 
 Ints = npt.NDArray[np.int64]
 
-OBJECTIVES = ("purchase", "trial", "discount")
 SALES_SIGNALS = (28, 91)
 PROMOTION_SIGNALS = (
     "promotion_display",
@@ -133,7 +136,7 @@ class PageBuilder:
         retrieval: Retrieval,
         found: Candidates,
         first_buys: npt.NDArray[np.bool_],
-    ) -> tuple[npt.NDArray[np.uint8], Ints]:
+    ) -> tuple[Labels, Ints]:
         """Return labels per candidate and all positives per page."""
         page, line = expand_slices(
             requests.basket_start, requests.basket_end - requests.basket_start
@@ -144,18 +147,61 @@ class PageBuilder:
         keys, first, inverse = np.unique(
             page * self.products + row, return_index=True, return_inverse=True
         )
-        positives = np.ones((len(keys), len(OBJECTIVES)), np.uint8)
-        positives[:, 1] = first_buys[line[first]]
-        discounted = self.interactions.discount[line] > 0
-        positives[:, 2] = np.bincount(inverse, weights=discounted, minlength=len(keys)) > 0
+        wanted_labels = self.config.labels
+        made = [
+            self._label_of_lines(label, inverse, len(keys), line, first_buys)
+            for label in wanted_labels
+        ]
+        positives = packed(wanted_labels, np.stack(made, axis=1))
         totals = np.bincount(page[first], minlength=requests.count)
-        labels = np.zeros((len(found.row), len(OBJECTIVES)), np.uint8)
+        labels = np.zeros((len(found.row), len(wanted_labels)), positives.dtype)
         if len(keys):
             wanted_keys = found.page * self.products + found.row
             index = np.minimum(np.searchsorted(keys, wanted_keys), len(keys) - 1)
             hit = keys[index] == wanted_keys
             labels[hit] = positives[index[hit]]
         return labels, totals
+
+    def _label_of_lines(
+        self,
+        label: Label,
+        group: Ints,
+        groups: int,
+        line: Ints,
+        first_buys: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.float64]:
+        """Return the label of each group of interaction lines, shape (groups,)."""
+        interactions = self.interactions
+        counted = np.ones(line.size, np.bool_)
+        if label.kind:
+            kinds = interactions.kinds
+            code = kinds.index(label.kind) if label.kind in kinds else len(kinds)
+            counted &= interactions.kind[line] == code
+        if label.first_time:
+            counted &= first_buys[line]
+        values = column_of(interactions, label.column)[line] if label.column else None
+        return label_of_rows(label, group, groups, values, counted)
+
+
+_OWN_COLUMNS = ("quantity", "price", "discount")
+
+
+def column_of(interactions: InteractionArrays, column: str) -> npt.NDArray[np.floating[Any]]:
+    """Return a column of interactions that a label reads: the file's, else one of ours.
+
+    Raises:
+        LogColumnError: When there is none of that name.
+    """
+    if column in interactions.values:
+        return interactions.values[column]
+    if column not in _OWN_COLUMNS:
+        known = (*interactions.values, *_OWN_COLUMNS)
+        raise LogColumnError(
+            f"column of an objective: got {column!r}, want one of {', '.join(known)}"
+            f"{nearest(column, known)}"
+        )
+    values: npt.NDArray[np.float32] = getattr(interactions, column)
+    return values
 
 
 def first_purchases(interactions: InteractionArrays, products: int) -> npt.NDArray[np.bool_]:

@@ -96,7 +96,8 @@ class Pages:
         row: Product rows in retrieval order, int32, shape (candidates,).
         retrieval_score: float32, shape (candidates,).
         signals: float32, shape (candidates, signals); NaN missing.
-        labels: 0 or 1, uint8, shape (candidates, objectives).
+        labels: Shape (candidates, objectives); uint8 where every objective is binary, else
+            float32.
         source: Bits of `SOURCES`, uint8, shape (candidates,).
     """
 
@@ -112,7 +113,7 @@ class Pages:
     row: Rows
     retrieval_score: Floats
     signals: Floats
-    labels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8] | npt.NDArray[np.float32]
     source: npt.NDArray[np.uint8]
 
     @property
@@ -132,7 +133,7 @@ class Pages:
 
     def reached(self) -> Ints:
         """Return how many positives each page's candidates hold, int64, shape (pages,)."""
-        return sum_by_page(self.labels[:, 0].astype(np.int64), self.offsets)
+        return sum_by_page((self.labels[:, 0] > 0).astype(np.int64), self.offsets)
 
 
 PAGE_COLUMNS = (

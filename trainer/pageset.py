@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rerank_server.contract.errors import RerankError, nearest
-from trainer.encoded import SPLITS, EncodedLog
+from trainer.encoded import NEVER_BOUGHT_FEATURE, SPLITS, EncodedLog, labels_of
+from trainer.labels import Labels
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -20,7 +21,6 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 UNKNOWN_TOTAL = -1
 DISCOVERY = "discovery"
 MAJORITY_SHARE = 0.8
-NEVER_BOUGHT_FEATURE = "own_count"
 SMALLEST_PAGE = 2  # with one candidate there is nothing to order
 
 
@@ -37,7 +37,8 @@ class PageSet:
         dense: Raw features, shape (rows, features), float32, may be a memory map; NaN is
             missing.
         feature_names: Names of the columns of `dense`.
-        labels: 1 where the objective happened, shape (rows, objectives), uint8.
+        labels: 1 where the objective happened, or how much of it, shape (rows, objectives),
+            uint8 where every objective is binary, else float32.
         objectives: Names of the columns of `labels`.
         categories: Category row of each candidate, shape (rows,), int32.
         rows: Product row of each candidate, shape (rows,), int32.
@@ -54,7 +55,7 @@ class PageSet:
     offsets: Integers
     dense: npt.NDArray[np.float32]
     feature_names: tuple[str, ...]
-    labels: npt.NDArray[np.uint8]
+    labels: Labels
     objectives: tuple[str, ...]
     categories: npt.NDArray[np.int32]
     rows: npt.NDArray[np.int32]
@@ -133,7 +134,7 @@ class PageSet:
         return self.dense[:, self.feature_names.index(name)].astype(np.float64)
 
     def objective(self, name: str) -> Doubles:
-        """Return the gains of one objective, shape (rows,): 1 where it happened, else 0.
+        """Return the gains of one objective, shape (rows,): its labels, 1 where it happened.
 
         Raises:
             PageSetError: When there is no such objective.
@@ -240,11 +241,12 @@ def encoded_pages(log: EncodedLog, split: str, surface: str) -> PageSet:
     rows = np.arange(offsets[-1]) + np.repeat(log.offsets[pages] - offsets[:-1], sizes)
     of_log = log.selection.pages[pages]
     totals = log.prepared.page_positives_total[of_log].astype(np.int32)
+    binary = all(label.type == "binary" for label in labels_of(log).values())
     return PageSet(
         offsets=offsets,
         dense=log.dense[rows],
         feature_names=log.schema.feature_names,
-        labels=log.labels[rows].astype(np.uint8),
+        labels=log.labels[rows].astype(np.uint8 if binary else np.float32),
         objectives=log.schema.objectives,
         categories=log.categories[rows].astype(np.int32),
         rows=log.rows[rows].astype(np.int32),

@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rerank_server.contract.page import SECONDS_PER_DAY
+from trainer.click_weights import with_click_weights
 from trainer.complete_journey import package_folder, read_complete_journey, source_files
 from trainer.errors import EmptyTableError, LogFileError
+from trainer.labels import BASKET_LABELS, Label
 from trainer.log import Log
 from trainer.log_arrays import LogArrays, encode_log
 from trainer.log_config import LogConfig, read_log_config
 from trainer.log_tables import read_tables, table_files
-from trainer.page_builder import OBJECTIVES, PageBuilder, signal_names
+from trainer.named_vectors import write_vectors
+from trainer.page_builder import PageBuilder, signal_names
 from trainer.pages import SOURCES, SPLITS, Pages, Requests, concatenate_requests
 from trainer.prepared_files import (
     FORMAT_VERSION,
@@ -32,6 +35,7 @@ from trainer.promotions import PromotionArrays, encode_promotions
 from trainer.query_log import logged_pages
 from trainer.recall import page_figures
 from trainer.retrieval import PromotionRetrieval, Retrieval, SearchRetrieval
+from trainer.reviews import read_reviews, write_reviews
 from trainer.searches import (
     HOME,
     PROMOTION,
@@ -43,6 +47,7 @@ from trainer.searches import (
     search_requests,
 )
 from trainer.slots import HomeRetrieval, fit_together, home_requests
+from trainer.text_files import STATIC, TextVectorMaker, encoder_files
 
 # Raise it whenever the same input would give other output.
 PREPARATION_VERSION = 2
@@ -61,20 +66,73 @@ def prepare(config_path: Path, out_dir: Path, *, progress: bool) -> Path:
     config = read_log_config(config_path)
     folder = _input_folder(config, config_path)
     hashes = {path.name: hash_file(path) for path in _input_files(config, folder)}
+    further = _further_files(config, further_folder(config, config_path))
+    hashes |= {what: hash_file(path) for what, path in further.items()}
     fingerprint = _fingerprint(config, hashes)
     target = out_dir / f"prepared-{fingerprint[:16]}"
     if (target / MANIFEST).is_file():
         return target
-    log = _read_log(config, folder, now=int(time.time()))
+    now = int(time.time())
+    log, weights = with_click_weights(_read_log(config, folder, now=now), config)
     arrays = encode_log(log)
-    built = build_pages(log, arrays, config, progress=progress)
     with folder_written_whole(target) as partial:
+        # first, since what is wrong with them is told before the pages take their time
+        vectors, maker = _write_vectors(partial, config, further_folder(config, config_path),
+                                        arrays, now=now, progress=progress)  # fmt: skip
+        built = build_pages(log, arrays, config, progress=progress)
         write_log(partial, arrays)
         write_pages(partial, built.pages, built.queries)
-        manifest = _manifest(config, log, arrays, built)
+        manifest = _manifest(config, log, arrays, built) | {"vectors": vectors}
         manifest |= {"fingerprint": fingerprint, "sources": hashes}
+        manifest |= {"position_bias": weights.to_json()} if weights is not None else {}
+        if maker is not None:
+            products = [record["text"] for record in arrays.products.records]
+            text = maker.write(partial, products, built.queries, arrays.products.categories)
+            manifest |= {} if text is None else {"text": text}
         write_json(partial / MANIFEST, manifest)
     return target
+
+
+def _write_vectors(
+    target: Path, config: LogConfig, folder: Path, arrays: LogArrays, *, now: int, progress: bool
+) -> tuple[list[dict[str, Any]], TextVectorMaker | None]:
+    """Write named vectors and those of reviews; return their entries and what encodes texts."""
+    ids = [record["id"] for record in arrays.products.records]
+    vectors = write_vectors(target, config.vector, folder, ids)
+    if config.text_encoder == STATIC and not config.reviews_file:
+        return vectors, None
+    maker = TextVectorMaker(config, folder, progress=progress)
+    if config.reviews_file:
+        reviews = read_reviews(config, folder, ids, now=now)
+        vectors += write_reviews(
+            target, reviews, config.split_times, len(ids), maker.vectors, low=config.reviews_low
+        )
+    return vectors, maker
+
+
+def further_folder(config: LogConfig, config_path: Path) -> Path:
+    """Return what names of vector, review and encoder files are relative to."""
+    folder = config_path.parent
+    return folder if config.adapter == "complete_journey" else _input_folder(config, config_path)
+
+
+def _further_files(config: LogConfig, folder: Path) -> dict[str, Path]:
+    """Return every file besides the tables that the configuration names."""
+    files = {f"vector {source.name}": folder / source.file for source in config.vector}
+    files |= {
+        f"ids of vector {source.name}": folder / source.ids
+        for source in config.vector
+        if source.ids
+    }
+    if config.reviews_file:
+        files["reviews"] = folder / config.reviews_file
+    if config.text_encoder != STATIC:
+        model, tokenizer = encoder_files(config, folder)
+        files |= {"text_encoder": model, "text_tokenizer": tokenizer}
+    for what, path in files.items():
+        if not path.is_file():
+            raise LogFileError(f"{what}: got no file {path}, want one")
+    return files
 
 
 def _read_log(config: LogConfig, folder: Path, *, now: int) -> Log:
@@ -91,7 +149,8 @@ def _manifest(config: LogConfig, log: Log, arrays: LogArrays, built: BuiltPages)
         "preparation_version": PREPARATION_VERSION,
         "config": config.to_json(),
         "signals": list(built.signals),
-        "objectives": list(built.objectives),
+        "objectives": [label.name for label in built.labels],
+        "labels": [asdict(label) for label in built.labels],
         "surfaces": list(SURFACES),
         "splits": list(SPLITS),
         "candidate_sources": list(SOURCES),
@@ -118,14 +177,14 @@ class BuiltPages:
         pages: Pages worth keeping.
         queries: Query texts.
         signals: Names of the signal columns.
-        objectives: Names of the label columns.
+        labels: What the label columns are.
         figures: Counts and candidate recall per surface and split.
     """
 
     pages: Pages
     queries: list[str]
     signals: tuple[str, ...]
-    objectives: tuple[str, ...]
+    labels: tuple[Label, ...]
     figures: dict[str, Any]
 
 
@@ -141,19 +200,21 @@ def build_pages(log: Log, arrays: LogArrays, config: LogConfig, *, progress: boo
     if log.searches is not None and log.events is not None:
         shown, queries = logged_pages(log.searches, log.events, arrays, config)
         pages, figures = select_pages(shown, smallest_search=1)
-        return BuiltPages(pages, queries, signals, config.event_kinds, figures)
+        signals += config.further_signals
+        return BuiltPages(pages, queries, signals, config.labels, figures)
     queries, requests, retrievals, promotions = _plan(log, arrays, config)
     if not requests.count:
         raise EmptyTableError("pages: got 0 after train_from, want 1 or more")
     builder = PageBuilder(arrays.interactions, arrays.products.count, promotions, config)
     built = builder.build(requests, retrievals, progress=progress)
     pages, figures = select_pages(built, smallest_search=config.search_min_candidates)
-    objectives: tuple[str, ...] = OBJECTIVES
-    if not (arrays.interactions.discount > 0).any():
-        objectives = tuple(name for name in OBJECTIVES if name != "discount")
-        columns = [OBJECTIVES.index(name) for name in objectives]
+    labels = config.labels
+    if not (arrays.interactions.discount > 0).any():  # a shop without discounts has none to predict
+        discount = next(label for label in BASKET_LABELS if label.column == "discount")
+        columns = [index for index, label in enumerate(labels) if label != discount]
+        labels = tuple(labels[column] for column in columns)
         pages = replace(pages, labels=pages.labels[:, columns])
-    return BuiltPages(pages, queries, signals, objectives, figures)
+    return BuiltPages(pages, queries, signals, labels, figures)
 
 
 def _plan(

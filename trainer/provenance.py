@@ -18,6 +18,31 @@ ROOT = Path(__file__).parents[1]
 # What decides figures; results and documents that a run itself writes are no change of the code.
 _CODE = ("trainer", "rerank_server")
 _LIBRARIES = ("paddlepaddle", "lightgbm", "implicit", "numpy", "onnxruntime", "polars")
+# The modules that decide what a trained network scores.
+NETWORK_CODE = (
+    "batches",
+    "calibration",
+    "catalogue",
+    "fine_tuning",
+    "gbdt",
+    "gradient_balance",
+    "labels",
+    "late_fusion",
+    "losses",
+    "model",
+    "network",
+    "objective_losses",
+    "objectives",
+    "page_draws",
+    "pageset",
+    "served_outputs",
+    "starting_weights",
+    "tasks",
+    "teacher",
+    "train",
+    "tree_nodes",
+    "trees",
+)
 
 
 def code_commit() -> str:
@@ -66,6 +91,15 @@ def shown_path(path: Path) -> str:
 def now() -> str:
     """Return the time (UTC), to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def installed_packages() -> list[str]:
+    """Return every installed package as `name==version`, in order."""
+    found = {
+        f"{package.metadata['Name']}=={package.version}"
+        for package in importlib.metadata.distributions()
+    }
+    return sorted(found, key=str.lower)
 
 
 def describe_environment() -> dict[str, str]:

@@ -8,8 +8,9 @@ import narwhals as nw
 import numpy as np
 import numpy.typing as npt
 
+from trainer.labels import Label, label_of_rows, packed, value_column
 from trainer.log import Frame
-from trainer.log_arrays import LogArrays, look_up, rank_ids
+from trainer.log_arrays import LogArrays, look_up, rank_ids, to_doubles
 from trainer.log_config import LogConfig
 from trainer.page_builder import SALES_SIGNALS
 from trainer.pages import SOURCES, Pages
@@ -27,14 +28,18 @@ def logged_pages(
     """Return the pages of the search log after the history window, and the query texts.
 
     Candidates keep the order shown; those the catalogue does not hold, and a second showing of
-    one product, are left out. A page's objectives are the event kinds: 1 where the page's query
-    id has such an event for the product, whenever it came. Retrieval scores fall back to NaN.
+    one product, are left out. A page's labels are made of the events of its query id, whenever
+    they came: 1 for each kind of event that a product has, and what the configuration's
+    `[[objective]]` tables say. Retrieval scores fall back to NaN.
 
     Args:
         searches: Cleaned searches.
         events: Cleaned events.
         log: The coded log.
-        config: `event_kinds` and the split times.
+        config: `labels`, `further_signals` and the split times.
+
+    Raises:
+        LabelError: When a label is outside the range of its type.
     """
     split = np.searchsorted(np.array(config.split_times), searches["time"].to_numpy(), side="right")
     table = (
@@ -47,16 +52,11 @@ def logged_pages(
     )
     queries, query = rank_ids(table, "text")
     page, row, score = _shown(table, log)
-    positions, kinds = _events_by_page(table, events, log, config)
+    joined, positions = _events_by_page(table, events, log)
     products = log.products.count
-    labels = np.zeros((len(row), len(config.event_kinds)), np.uint8)
-    keys = page * products + row
-    order = np.argsort(keys)
-    found = np.searchsorted(keys[order], positions)
-    inside = found < len(keys)
-    hit = inside & (keys[order][np.where(inside, found, 0)] == positions)
-    labels[order[found[hit]], kinds[hit]] = 1
-    totals = np.bincount(np.unique(positions) // products, minlength=len(table))
+    labels = _labels(config.labels, page * products + row, joined, positions)
+    counted = joined["kind"].is_in(config.event_kinds).to_numpy().astype(np.bool_)
+    totals = np.bincount(np.unique(positions[counted]) // products, minlength=len(table))
     sizes = np.bincount(page, minlength=len(table))
     return Pages(
         shopper=look_up(table, "shopper", log.interactions.shoppers),
@@ -70,8 +70,10 @@ def logged_pages(
         offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         row=row,
         retrieval_score=score,
-        signals=np.full((len(row), len(SALES_SIGNALS)), np.nan, np.float32),
-        labels=labels,
+        signals=np.full(
+            (len(row), len(SALES_SIGNALS) + len(config.further_signals)), np.nan, np.float32
+        ),
+        labels=packed(config.labels, labels),
         source=np.full(len(row), SHOWN),
     ), queries
 
@@ -98,15 +100,40 @@ def _shown(table: Frame, log: LogArrays) -> tuple[Ints, Rows, npt.NDArray[np.flo
     )
 
 
-def _events_by_page(
-    table: Frame, events: Frame, log: LogArrays, config: LogConfig
-) -> tuple[Ints, Ints]:
-    """Return (page * products + row) and objective of every event of a page of the table."""
+def _events_by_page(table: Frame, events: Frame, log: LogArrays) -> tuple[Frame, Ints]:
+    """Return the events of the pages of the table in order of time, and page * products + row."""
     joined = events.join(table.select("query_id", "page"), on="query_id", how="inner")
+    joined = joined.sort("time", "query_id", "product", "kind")
     row = look_up(joined, "product", [record["id"] for record in log.products.records])
-    kind = look_up(joined, "kind", list(config.event_kinds))
     page = joined["page"].to_numpy().astype(np.int64)
-    return page * log.products.count + row, kind.astype(np.int64)
+    return joined, page * log.products.count + row
+
+
+def _labels(
+    labels: tuple[Label, ...], keys: Ints, events: Frame, positions: Ints
+) -> npt.NDArray[np.float64]:
+    """Return the labels of the candidates at `keys`, shape (candidates, labels)."""
+    candidate = look_up_keys(keys, positions)
+    shown = candidate >= 0
+    kind = events["kind"].to_numpy()
+    columns = []
+    for label in labels:
+        counted = shown & (kind == label.kind) if label.kind else shown
+        values = to_doubles(events, value_column(label.column)) if label.column else None
+        columns.append(
+            label_of_rows(label, np.where(shown, candidate, 0), keys.size, values, counted)
+        )
+    return np.stack(columns, axis=1)
+
+
+def look_up_keys(keys: Ints, wanted: Ints) -> Ints:
+    """Return where each of `wanted` stands in the distinct `keys`, -1 where it does not."""
+    if not keys.size:
+        return np.full(wanted.shape, -1, np.int64)
+    order = np.argsort(keys)
+    found = np.minimum(np.searchsorted(keys[order], wanted), keys.size - 1)
+    hit = keys[order][found] == wanted
+    return np.where(hit, order[found], -1)
 
 
 def _only_category(page: Ints, row: Rows, log: LogArrays, pages: int) -> Rows:

@@ -25,7 +25,7 @@ def page_figures(
         unreached: Training pages left out for holding no positive.
     """
     reached = built.reached()
-    positive = built.labels[:, 0].astype(np.int64)
+    positive = (built.labels[:, 0] > 0).astype(np.int64)
     by_source = [
         sum_by_page(positive * (built.source >> bit & 1), built.offsets)
         for bit in range(len(SOURCES))

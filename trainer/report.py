@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rerank_server.contract.errors import RerankError
 from trainer import report_plots
 from trainer.atomic_text import write_text
 from trainer.bootstrap import Interval
-from trainer.calibration import BeforeAfter
+from trainer.calibration import BeforeAfter, CalibrationTrial
 from trainer.evaluation import Evaluation, TaskResult
 from trainer.evaluation_tables import (
     bracketed,
@@ -23,7 +22,10 @@ from trainer.evaluation_tables import (
     proper_slices,
     strongest_other,
 )
+from trainer.guard_report import GuardFigures, describe_guard, describe_promises
 from trainer.provenance import describe_environment
+from trainer.sheet import templates
+from trainer.trade_off_plots import plot_trade_off
 
 TRAINING_LOG = "training.jsonl"
 
@@ -32,7 +34,7 @@ class ReportError(RerankError):
     """A training log that cannot be read."""
 
 
-def write_report(
+def write_report(  # noqa: PLR0913  what a report tells of
     path: Path,
     evaluation: Evaluation,
     *,
@@ -40,7 +42,11 @@ def write_report(
     command: str,
     training_log: Path | None = None,
     calibration: Mapping[str, Sequence[BeforeAfter]] | None = None,
+    calibration_trials: Sequence[CalibrationTrial] = (),
+    guard: GuardFigures | None = None,
     notes: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    objectives: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the report, all at once or not at all.
 
@@ -51,25 +57,23 @@ def write_report(
         command: The command that made it.
         training_log: For `read_training_log`; no curves without it.
         calibration: By task, from `compare_calibration`; no calibration section without it.
+        calibration_trials: The ways to calibrate that were tried.
+        guard: What serves each category and why; no section of the guard without it.
         notes: Sentences under the title, such as the provenance of the data.
+        environment: Of the run; this machine's when not given.
+        objectives: JSON values: `figures`, by task each head by its own metric, and
+            `trade_offs`, curves of two objectives; no section without it.
 
     Raises:
         ReportError: When the training log cannot be read.
     """
     training = read_training_log(training_log) if training_log is not None else []
-    folder = Path(__file__).parent / "templates"
-    templates = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {"figure": figure, "bracketed": bracketed}
-    page = templates.get_template("report.html").render(
+    pages = templates()
+    pages.filters |= {"figure": figure, "bracketed": bracketed}
+    page = pages.get_template("report.html").render(
         title=title,
         command=command,
-        environment=describe_environment(),
+        environment=describe_environment() if environment is None else environment,
         evaluation=evaluation,
         notes=notes,
         tasks=[_task(name, result, evaluation) for name, result in evaluation.tasks.items()],
@@ -78,8 +82,22 @@ def write_report(
             {"task": task, "rows": rows, "plots": _calibration_plots(rows)}
             for task, rows in (calibration or {}).items()
         ],
+        objectives=(objectives or {}).get("figures", {}),
+        trade_offs=[
+            {"curve": curve, "plot": Markup(plot_trade_off(curve))}
+            for curve in (objectives or {}).get("trade_offs", [])
+        ],
+        calibration_trials=calibration_trials,
+        guard=guard,
+        guard_summary=[]
+        if guard is None
+        else [describe_guard(guard.choices), *_promise_summary(guard)],
     )
     write_text(path, page)
+
+
+def _promise_summary(guard: GuardFigures) -> list[str]:
+    return [describe_promises(guard.promises)] if guard.promises else []
 
 
 def read_training_log(path: Path) -> list[dict[str, float]]:

@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import html
-import io
 import itertools
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from trainer.bootstrap import Interval
 from trainer.calibration import BeforeAfter
 from trainer.evaluation import TaskResult
 from trainer.evaluation_tables import proper_slices
+from trainer.svg_figure import (
+    INK,
+    LINE,
+    MUTED,
+    NETWORK,
+    OTHER,
+    RETRIEVAL,
+    SERIES,
+    VERDICTS,
+    draw_intervals,
+    svg_figure,
+    svg_text,
+)
 
-INK, MUTED, LINE = "#1d2433", "#6b7485", "#e3e7ee"
-NETWORK, OTHER, RETRIEVAL = "#2457c5", "#d9822b", "#9aa3b2"
-VERDICTS = {"win": "#17805a", "tie": "#9aa3b2", "loss": "#c8372d"}
-_SERIES = ("#2457c5", "#d9822b", "#17805a", "#8e44ad", "#c8372d", "#0e8a9c", "#6b7485")
-_STYLE: Any = {
-    "svg.hashsalt": "crossrank",  # the same figures give the same bytes
-    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": LINE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.axisbelow": True,
-    "xtick.color": MUTED,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "grid.color": LINE,
-    "legend.frameon": False,
-}
 _SMOOTHED_POINTS = 120
 
 
@@ -56,9 +35,9 @@ def plot_rankings(result: TaskResult, network: str) -> str:
     )
     values = [result.rankings[ranking].metrics["ndcg_at_10"] for ranking in rankings]
     colours = [NETWORK if ranking == network else RETRIEVAL for ranking in rankings]
-    with _figure(6.4, 0.34 * len(rankings) + 0.9) as (figure, out):
+    with svg_figure(6.4, 0.34 * len(rankings) + 0.9) as (figure, out):
         axes = figure.subplots()
-        _dots(axes, values, colours)
+        draw_intervals(axes, values, colours)
         for row, value in enumerate(values):
             axes.annotate(
                 f"{value.mean:.3f}",
@@ -72,30 +51,30 @@ def plot_rankings(result: TaskResult, network: str) -> str:
         axes.axvline(result.expected_random, color=LINE, linestyle=(0, (4, 3)), zorder=0)
         axes.set_xlabel("NDCG@10, 95 % interval; dashed: expected of a random order")
         axes.margins(x=0.12)
-    return _svg(out, f"NDCG@10 of {len(rankings)} rankings")
+    return svg_text(out, f"NDCG@10 of {len(rankings)} rankings")
 
 
 def plot_categories(result: TaskResult, network: str, other: str) -> str:
     """NDCG@10 per category beside the difference to `other`, best difference on top."""
     difference = result.differences[other].by_category
     names = sorted(difference, key=lambda name: difference[name].mean)
-    with _figure(9.6, 0.29 * len(names) + 1.1) as (figure, out):
+    with svg_figure(9.6, 0.29 * len(names) + 1.1) as (figure, out):
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.2, 1])
         shown = {"retrieval order": RETRIEVAL, other: OTHER, network: NETWORK}
         shown = {ranking: colour for ranking, colour in shown.items() if ranking in result.rankings}
         for index, (ranking, colour) in enumerate(shown.items()):
             values = [result.rankings[ranking].by_category[name] for name in names]
             shift = (index - (len(shown) - 1) / 2) * 0.2
-            _dots(left, values, [colour] * len(names), shift=shift, label=ranking)
+            draw_intervals(left, values, [colour] * len(names), shift=shift, label=ranking)
         left.set_yticks(range(len(names)), names)
         left.set_xlabel("NDCG@10")
         left.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handletextpad=0.2)
         values = [difference[name] for name in names]
-        _dots(right, values, [VERDICTS[value.verdict] for value in values])
+        draw_intervals(right, values, [VERDICTS[value.verdict] for value in values])
         right.axvline(0, color=MUTED, linewidth=0.8)
         right.set_xlabel(f"{network} minus {other}")
         right.set_title("green wins, red loses, grey ties", color=MUTED, fontweight="normal")
-    return _svg(out, f"NDCG@10 of each category, and {network} minus {other}")
+    return svg_text(out, f"NDCG@10 of each category, and {network} minus {other}")
 
 
 def plot_slices(result: TaskResult, network: str, other: str | None) -> str:
@@ -104,7 +83,7 @@ def plot_slices(result: TaskResult, network: str, other: str | None) -> str:
     shown = {"retrieval order": RETRIEVAL, other: OTHER, network: NETWORK}
     rankings = {ranking: colour for ranking, colour in shown.items() if ranking in result.rankings}
     width = 0.8 / len(rankings)
-    with _figure(6.4, 3.0) as (figure, out):
+    with svg_figure(6.4, 3.0) as (figure, out):
         axes = figure.subplots()
         for index, (ranking, colour) in enumerate(rankings.items()):
             values = [result.rankings[str(ranking)].by_slice[name] for name in slices]
@@ -125,7 +104,7 @@ def plot_slices(result: TaskResult, network: str, other: str | None) -> str:
         axes.set_ylabel("NDCG@10")
         axes.grid(axis="y")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3)
-    return _svg(out, "NDCG@10 on slices of the pages")
+    return svg_text(out, "NDCG@10 on slices of the pages")
 
 
 def plot_shares(result: TaskResult, network: str) -> str:
@@ -136,7 +115,7 @@ def plot_shares(result: TaskResult, network: str) -> str:
         network: (NETWORK, "o"),
     }
     names = [name for name in names if result.positive_share[name] > 0]
-    with _figure(6.4, 0.27 * len(names) + 1.1) as (figure, out):
+    with svg_figure(6.4, 0.27 * len(names) + 1.1) as (figure, out):
         axes = figure.subplots()
         shares = [result.positive_share[name] for name in names]
         axes.barh(range(len(names)), shares, 0.66, color=LINE, label="positives")
@@ -150,7 +129,7 @@ def plot_shares(result: TaskResult, network: str) -> str:
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         axes.set_xlabel("share of the first ten of a page")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3)
-    return _svg(out, "Share of each category among the first ten")
+    return svg_text(out, "Share of each category among the first ten")
 
 
 def plot_training(lines: Sequence[Mapping[str, float]]) -> str:
@@ -158,9 +137,9 @@ def plot_training(lines: Sequence[Mapping[str, float]]) -> str:
     keys = dict.fromkeys(itertools.chain.from_iterable(lines))
     losses = [key for key in keys if "loss" in key or "listwise" in key or "pointwise" in key]
     figures = [key for key in keys if "ndcg" in key]
-    with _figure(9.6, 3.2) as (figure, out):
+    with svg_figure(9.6, 3.2) as (figure, out):
         left, right = figure.subplots(1, 2)
-        for key, colour in zip(losses, itertools.cycle(_SERIES), strict=False):
+        for key, colour in zip(losses, itertools.cycle(SERIES), strict=False):
             steps, values = _series(lines, key)
             size = max(len(values) // _SMOOTHED_POINTS, 1)
             starts = np.arange(0, len(values), size)
@@ -173,7 +152,7 @@ def plot_training(lines: Sequence[Mapping[str, float]]) -> str:
                 label=key.replace("_", " "),
             )
         left.set_title("Losses on training pages")
-        for key, colour in zip(figures, itertools.cycle(_SERIES), strict=False):
+        for key, colour in zip(figures, itertools.cycle(SERIES), strict=False):
             steps, values = _series(lines, key)
             label = key.replace("validation_", "").replace("_ndcg_at_10", "").replace("_", " ")
             label = "mean" if key == "validation_ndcg_at_10" else label
@@ -184,13 +163,13 @@ def plot_training(lines: Sequence[Mapping[str, float]]) -> str:
             axes.grid(axis="y")
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="best", fontsize=8.5)
-    return _svg(out, "Loss curves and validation NDCG@10 by step")
+    return svg_text(out, "Loss curves and validation NDCG@10 by step")
 
 
 def plot_reliability(rows: Sequence[BeforeAfter]) -> str:
     """Mean probability against what happened, one panel per objective, before and after."""
     pooled = [row for row in rows if row.category == "all"]
-    with _figure(3.2 * len(pooled), 3.1) as (figure, out):
+    with svg_figure(3.2 * len(pooled), 3.1) as (figure, out):
         for axes, row in zip(
             figure.subplots(1, len(pooled), squeeze=False)[0], pooled, strict=True
         ):
@@ -214,14 +193,14 @@ def plot_reliability(rows: Sequence[BeforeAfter]) -> str:
             axes.set_xlabel("predicted")
             axes.legend(loc="upper left", fontsize=8.5)
         figure.axes[0].set_ylabel("observed")
-    return _svg(out, "Reliability before and after calibration")
+    return svg_text(out, "Reliability before and after calibration")
 
 
 def plot_calibration_errors(rows: Sequence[BeforeAfter], objective: str) -> str:
     """Expected calibration error of each category before and after, largest before on top."""
     shown = [row for row in rows if row.objective == objective and row.category != "all"]
     shown.sort(key=lambda row: row.before.error)
-    with _figure(6.4, 0.27 * len(shown) + 1.1) as (figure, out):
+    with svg_figure(6.4, 0.27 * len(shown) + 1.1) as (figure, out):
         axes = figure.subplots()
         order = range(len(shown))
         before, after = [row.before.error for row in shown], [row.after.error for row in shown]
@@ -236,26 +215,7 @@ def plot_calibration_errors(rows: Sequence[BeforeAfter], objective: str) -> str:
         axes.set_xlim(left=0)
         axes.set_xlabel(f"expected calibration error, {objective}")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3)
-    return _svg(out, f"Expected calibration error of {objective} per category")
-
-
-def _dots(
-    axes: Axes,
-    values: Sequence[Interval],
-    colours: Sequence[str],
-    *,
-    shift: float = 0.0,
-    label: str | None = None,
-) -> None:
-    heights = np.arange(len(values)) + shift
-    axes.hlines(
-        heights, [v.low for v in values], [v.high for v in values], colors=list(colours), lw=1.6
-    )
-    means = [value.mean for value in values]
-    axes.scatter(means, heights, s=24, c=list(colours), zorder=3, label=label)
-    axes.set_ylim(-0.7, len(values) - 0.3)
-    axes.grid(axis="x")
-    axes.spines["left"].set_visible(False)
+    return svg_text(out, f"Expected calibration error of {objective} per category")
 
 
 def _series(
@@ -264,25 +224,3 @@ def _series(
     points = [(line["step"], line[key]) for line in lines if key in line]
     steps, values = zip(*points, strict=True)
     return np.array(steps, np.float64), np.array(values, np.float64)
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, io.StringIO]]:
-    """Yield a figure that is written to the stream when the block ends."""
-    out = io.StringIO()
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, out
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-
-
-def _svg(out: io.StringIO, label: str) -> str:
-    """Return the `<svg>` element, named for readers who cannot see it, ids made unique."""
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    prefix = f"f{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)

@@ -21,6 +21,8 @@ def results_markdown(results: dict[str, Any]) -> str:
     for task, result in evaluation["tasks"].items():
         parts.append(_task_table(task, result, network))
         parts.append(_verdicts(task, result, network))
+    if results.get("guard_summary"):
+        parts.append(f"**Guard.** {' '.join(results['guard_summary'])}")
     parts.append(_footnote(results))
     return "\n\n".join(part for part in parts if part)
 

@@ -9,10 +9,9 @@ import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.encoded import EncodedLog
-from trainer.features import PageSelection
+from trainer.log_share import with_pages
 from trainer.pageset import Integers, majority_categories
 from trainer.tasks import mixed_surfaces
-from trainer.windows import expand_slices
 
 EPOCHS = 4  # a category's pages are few: more passes, stopped early
 
@@ -34,26 +33,8 @@ def of_category(log: EncodedLog, category: int, of_pages: Integers) -> EncodedLo
     """
     pages = np.flatnonzero(of_pages == category)
     name = log.schema.categories[category]
-    sizes = np.diff(log.offsets)[pages]
-    _, rows = expand_slices(log.offsets[pages], sizes)
-    return replace(
-        log,
-        # the row tells apart names that differ only in what a folder cannot be called
-        folder=log.folder.parent / f"{log.folder.name}-{category}-{_plain(name)}",
-        selection=PageSelection(
-            pages=log.selection.pages[pages],
-            surfaces=log.selection.surfaces[pages],
-            offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            candidates=log.selection.candidates[rows],
-        ),
-        dense=log.dense[rows],
-        sequence_rows=log.sequence_rows[pages],
-        sequence_features=log.sequence_features[pages],
-        labels=log.labels[rows],
-        rows=log.rows[rows],
-        categories=log.categories[rows],
-        splits=log.splits[pages],
-    )
+    # the row tells apart names that differ only in what a folder cannot be called
+    return with_pages(log, pages, f"{log.folder.name}-{category}-{_plain(name)}")
 
 
 def trained_categories(log: EncodedLog, surface: str, of_pages: Integers) -> Integers:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from trainer.bootstrap import Membership
-from trainer.pageset import NEVER_BOUGHT_FEATURE, Doubles, Mask, PageSet
+from trainer.encoded import NEVER_BOUGHT_FEATURE
+from trainer.pageset import Doubles, Mask, PageSet
 
 COLD_SALES = 3.0  # sales in 91 days below which a product counts as cold
 

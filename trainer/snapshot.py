@@ -12,12 +12,13 @@ from rerank_server.contract.atomic import atomic_folder
 from rerank_server.contract.products import ProductTable
 from rerank_server.contract.schema import Schema
 from trainer.catalogue import Catalogue
+from trainer.named_vectors import vector_file
 
 FORMAT_VERSION = 1
 
 
 def write_snapshot(folder: Path, catalogue: Catalogue, table: ProductTable, schema: Schema) -> None:
-    """Write every product with its statistics, neighbours and factors; all of it or nothing.
+    """Write every product with statistics, neighbours, factors and vectors; all or nothing.
 
     Category nodes are written by their whole path, the names under which the bundle's
     vocabulary knows them; an unknown node is an empty name, so that the others keep their level.
@@ -48,6 +49,8 @@ def write_snapshot(folder: Path, catalogue: Catalogue, table: ProductTable, sche
         np.save(temporary / "neighbours.npy", table.neighbours[:-1].astype(np.int32))
         np.save(temporary / "neighbour_weights.npy", table.neighbour_weights[:-1])
         np.save(temporary / "gram.npy", table.gram.astype(np.float64))
+        for vector in catalogue.vectors:
+            np.save(temporary / vector_file(vector.name), vector.values[:-1].astype(np.float32))
         manifest = {"format_version": FORMAT_VERSION, "as_of_day": table.as_of_day}
         (temporary / "snapshot.json").write_text(json.dumps(manifest), encoding="utf-8")
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
 from trainer.batches import rows_of
-from trainer.calibration import Calibration, fit_calibration
+from trainer.calibration import Calibration
+from trainer.calibration_choice import cross_fit, fit_chosen
 from trainer.catalogue import Catalogue
-from trainer.encoded import EncodedLog
+from trainer.encoded import EncodedLog, heads_of_log
+from trainer.encoded import counted_rows as encoded_counted_rows
 from trainer.evaluation import EvaluationError
 from trainer.metrics import ndcg_at_k
+from trainer.model.outputs import OutputLayer
 from trainer.model.ranker import Ranker
 from trainer.network import score_pages
-from trainer.pageset import NEVER_BOUGHT_FEATURE, PageSet, encoded_pages
+from trainer.pageset import PageSet, encoded_pages
+from trainer.served_outputs import ServedOutputs, fit_outputs, plain_outputs
 
 _PARTS = 2  # weights are chosen among multiples of 1 / _PARTS that sum to 1
 
@@ -75,46 +79,70 @@ def calibrate(
 ) -> Calibration:
     """Fit the network's calibration on validation pages of `calibrated_surfaces`, and set it.
 
-    Each objective is fitted on its `counted_rows`. One that never, or always, happened there
-    keeps its logits as they are.
+    How is chosen there by cross-fitting. Each objective is fitted on its `counted_rows`; one that
+    never, or always, happened there keeps its logits as they are.
     """
     pages = pages_of_surfaces(log, "validation", calibrated_surfaces(log, "validation", surfaces))
     logits = score_pages(ranker, catalogue, log, pages)
     rows = rows_of(log, pages)
     labels, categories, counted = log.labels[rows], log.categories[rows], counted_rows(log, rows)
-    shape = (len(log.schema.categories), len(log.schema.objectives))
-    calibration = Calibration(np.ones(shape, np.float32), np.zeros(shape, np.float32))
-    for index in range(len(log.schema.objectives)):
-        kept, column = counted[:, index], slice(index, index + 1)
-        if np.unique(labels[kept, index]).size < 2:  # noqa: PLR2004  0 and 1
-            continue
-        fit = fit_calibration(
-            labels[kept, column], logits[kept, column], categories[kept], len(log.schema.categories)
+    trials = []
+    if heads_of_log(log)[0].label.type == "binary":
+        trials = cross_fit(
+            labels[:, 0],
+            logits[:, 0],
+            categories,
+            np.concatenate([[0], np.cumsum(np.diff(log.offsets)[pages])]),
+            log.prepared.page_shoppers[log.selection.pages[pages]],
+            len(log.schema.categories),
         )
-        calibration.scale[:, column], calibration.bias[:, column] = fit.scale, fit.bias
-    ranker.calibration.set(calibration.scale, calibration.bias)
+    calibration = fit_chosen(
+        labels, logits, categories, counted, len(log.schema.categories), trials=trials
+    )
+    ranker.calibration.set(calibration)
     return calibration
 
 
 def counted_rows(log: EncodedLog, rows: np.ndarray) -> np.ndarray:
-    """Return which of `rows` say something of each objective, shape (rows, objectives).
+    """Return which of `rows` calibration counts for each objective, shape (rows, objectives).
 
-    `trial` is trained on candidates that the shopper never bought before, since only they can be
-    tried, so only they count for it.
+    Those that say something of it, as its conditions have it; of an objective that is not
+    binary none, since it has no probability to be calibrated.
     """
-    counted = np.ones((rows.size, len(log.schema.objectives)), np.bool_)
-    if "trial" in log.schema.objectives:
-        own_count = log.dense[rows, log.schema.feature_names.index(NEVER_BOUGHT_FEATURE)]
-        counted[:, log.schema.objectives.index("trial")] = own_count == 0
+    counted = encoded_counted_rows(log, rows)
+    counted[:, [head.label.type != "binary" for head in heads_of_log(log)]] = False
     return counted
 
 
+def fit_served_outputs(
+    ranker: Ranker, catalogue: Catalogue, log: EncodedLog, surfaces: tuple[str, ...]
+) -> ServedOutputs:
+    """Fit what the heads serve on validation pages, and set it in the network."""
+    heads = heads_of_log(log)
+    outputs = plain_outputs(heads)
+    if any(head.label.type != "binary" for head in heads):
+        pages = pages_of_surfaces(log, "validation", surfaces)
+        logits, rows = score_pages(ranker, catalogue, log, pages), rows_of(log, pages)
+        outputs = fit_outputs(heads, log.labels[rows], logits, encoded_counted_rows(log, rows))
+    ranker.outputs = None if outputs.plain else OutputLayer(heads, outputs.factors, outputs.shifts)
+    return outputs
+
+
 def served_scores(
-    logits: np.ndarray, categories: np.ndarray, calibration: Calibration, weights: dict[str, float]
+    logits: np.ndarray,
+    categories: np.ndarray,
+    calibration: Calibration,
+    weights: dict[str, float],
+    outputs: ServedOutputs | None = None,
 ) -> np.ndarray:
-    """Return the score the server gives: weighted probabilities, float64, shape (rows,)."""
-    probabilities = calibration.probabilities(logits, categories)
-    scores: np.ndarray = probabilities @ np.array(list(weights.values()))
+    """Return the score the server gives, float64, shape (rows,).
+
+    It is the weighted sum of what the heads serve; without `outputs`, of their probabilities.
+    """
+    served = calibration.probabilities(logits, categories)
+    if outputs is not None:
+        served = outputs(served, logits)
+    scores: np.ndarray = served @ np.array(list(weights.values()))
     return scores
 
 
@@ -124,10 +152,12 @@ def choose_weights(
     log: EncodedLog,
     calibration: Calibration,
     surfaces: tuple[str, ...],
+    outputs: ServedOutputs | None = None,
 ) -> dict[str, dict[str, float]]:
     """Return the objective weights of every surface of the schema, chosen on validation pages.
 
-    A surface without pages is ranked by the first objective alone.
+    A surface without pages is ranked by the first objective alone. Amounts weigh nothing until a
+    request says otherwise: what they are worth against a probability no page can tell.
     """
     names = log.schema.objectives
     chosen = dict.fromkeys(log.schema.surfaces, next(weight_combinations(names)))
@@ -137,12 +167,18 @@ def choose_weights(
             continue
         held = encoded_pages(log, "validation", surface)
         logits = score_pages(ranker, catalogue, log, pages)
-        chosen[surface] = best_weights(held, logits, calibration)
+        chosen[surface] = best_weights(held, logits, calibration, outputs)
     return chosen
 
 
-def weight_combinations(objectives: tuple[str, ...]) -> Iterator[dict[str, float]]:
-    """Yield each objective alone and each two at even weight, those with earlier ones first."""
+def weight_combinations(
+    objectives: tuple[str, ...], amounts: Collection[str] = ()
+) -> Iterator[dict[str, float]]:
+    """Yield each objective alone and each two at even weight, those with earlier ones first.
+
+    Objectives among `amounts` weigh nothing in any.
+    """
+    mixed = [name for name in objectives if name not in amounts]
 
     def compositions(parts: int, places: int) -> Iterator[tuple[int, ...]]:
         if places == 1:
@@ -152,11 +188,17 @@ def weight_combinations(objectives: tuple[str, ...]) -> Iterator[dict[str, float
             for rest in compositions(parts - first, places - 1):
                 yield (first, *rest)
 
-    for counts in compositions(_PARTS, len(objectives)):
-        yield {name: n / _PARTS for name, n in zip(objectives, counts, strict=True)}
+    for counts in compositions(_PARTS, len(mixed)):
+        weights = {name: n / _PARTS for name, n in zip(mixed, counts, strict=True)}
+        yield {name: weights.get(name, 0.0) for name in objectives}
 
 
-def best_weights(held: PageSet, logits: np.ndarray, calibration: Calibration) -> dict[str, float]:
+def best_weights(
+    held: PageSet,
+    logits: np.ndarray,
+    calibration: Calibration,
+    outputs: ServedOutputs | None = None,
+) -> dict[str, float]:
     """Return the weights of `weight_combinations` that rank the first objective of `held` best.
 
     Best is the highest mean NDCG@10; of equals, the earliest combination.
@@ -165,13 +207,16 @@ def best_weights(held: PageSet, logits: np.ndarray, calibration: Calibration) ->
         held: Validation pages.
         logits: The network's on their candidates, shape (rows, objectives).
         calibration: The network's.
+        outputs: What the heads serve; the probabilities without it.
     """
+    heads = outputs.heads if outputs is not None else ()
+    amounts = {head.name for head in heads if head.amount}
     gains = held.objective(held.objectives[0])
     best, chosen = -1.0, next(weight_combinations(held.objectives))
     if not gains.any():
         return chosen
-    for weights in weight_combinations(held.objectives):
-        scores = served_scores(logits, held.categories, calibration, weights)
+    for weights in weight_combinations(held.objectives, amounts):
+        scores = served_scores(logits, held.categories, calibration, weights, outputs)
         reached = float(np.nanmean(ndcg_at_k(gains, scores, held.offsets, 10)))
         if reached > best:
             best, chosen = reached, weights

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +12,9 @@ from pathlib import Path
 import numpy as np
 import paddle
 from paddle import Tensor
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tqdm import tqdm
 
 from rerank_server.contract.schema import index_of
-from trainer.atomic_text import write_text
 from trainer.batches import Batch, epoch_order, make_batch, rows_of
 from trainer.catalogue import Catalogue
 from trainer.checkpoint import (
@@ -32,14 +28,19 @@ from trainer.checkpoint import (
 from trainer.config import TrainConfig
 from trainer.encoded import EncodedLog
 from trainer.errors import ConfigError, TrainingError
-from trainer.losses import listwise_softmax_loss, pointwise_loss
+from trainer.fine_tuning import freeze_shared, is_shared_frozen, pull_to_start
+from trainer.gradient_balance import LossBalance, balance_of
+from trainer.journal import Journal
+from trainer.losses import page_cross_entropy
 from trainer.metrics import ndcg_at_k
 from trainer.model.ranker import Ranker
 from trainer.network import build_ranker, page_batch, score_pages
+from trainer.objective_losses import batch_losses
+from trainer.starting_weights import read_start, start_from, with_scales_of, write_names
 from trainer.teacher import teacher_logits
 
-LOG = "training.jsonl"
 _LAST_RATE_SHARE = 0.05
+_PAGES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +59,77 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig, log: EncodedLog, catalogue: Catalogue, folder: Path, *, progress: bool
+    config: TrainConfig,
+    log: EncodedLog,
+    catalogue: Catalogue,
+    folder: Path,
+    *,
+    progress: bool,
+    on_evaluation: Callable[[int, float], None] | None = None,
+    watched: Mapping[str, np.ndarray] | None = None,
 ) -> TrainResult:
     """Train, or go on from the folder's checkpoint; a finished run is read back.
 
     A step's batch, dropout and learning rate depend on the seed and the step's number alone, so
-    a run that was killed and resumed equals one that was not.
+    a run that was killed and resumed equals one that was not. A run that starts from another's
+    weights is evaluated before its first step too, and returns that start when nothing betters it.
+
+    Args:
+        config: `start_from` names the other run's folder, beside `folder` or absolute.
+        log: The encoded log; a run that starts from another takes over that one's scales.
+        catalogue: Inputs of the product tower.
+        folder: Checkpoints, journal and weights.
+        progress: Whether to draw a bar.
+        on_evaluation: Is told the step and the validation NDCG@10 of each evaluation once its
+            checkpoint is written; what it raises ends the run there, to be gone on with.
+        watched: Page numbers of the log by a name such as `source` or `target`, whose
+            cross-entropy and NDCG@10 every evaluation writes into the journal.
 
     Raises:
         ConfigError: When the log has other objectives.
-        TrainingError: When there is nothing to learn, or a loss is not a number; names the batch.
+        TrainingError: When there is nothing to learn, a loss is not a number, which names the
+            batch, or the weights to start from are of another schema or network.
     """
     begun = time.monotonic()
     check_pages(config, log)
     folder.mkdir(parents=True, exist_ok=True)
+    start = read_start(folder.parent / config.start_from) if config.start_from else None
+    log = with_scales_of(start, log) if start else log
+    write_names(folder, log.schema, catalogue.vocabulary)
     teacher = teacher_logits(config, log, folder) if config.teacher_share > 0 else None
     # an optimiser's state goes by the names of parameters, which Paddle numbers through the
     # whole process; in here they start anew, so that a resumed run finds its own
     with paddle.utils.unique_name.guard():
         ranker = build_ranker(config, log, catalogue)
+        begin = start_from(start, ranker, log.schema, catalogue.vocabulary) if start else {}
+        balance = balance_of(config, len(log.schema.categories))
+        learned_balance = [] if balance is None else balance.parameters()
+        undecayed = {parameter.name for parameter in learned_balance}
         optimiser = paddle.optimizer.AdamW(
             learning_rate=config.learning_rate,
-            parameters=ranker.parameters(),
-            weight_decay=config.weight_decay,
+            parameters=[*ranker.parameters(), *learned_balance],
+            # decay pulls to zero what `l2_sp` is to hold where it started
+            weight_decay=0.0 if start else config.weight_decay,
+            apply_decay_param_fun=lambda name: name not in undecayed,
             grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0),
         )
-        loaded = load_checkpoint(folder, ranker, optimiser)
+        loaded = load_checkpoint(folder, ranker, optimiser, balance)
         average, state = loaded or (_weights(ranker), Progress())
         training = _Training(
-            config, log, catalogue, folder, ranker, optimiser, average, state, teacher
+            config=config,
+            log=log,
+            catalogue=catalogue,
+            folder=folder,
+            ranker=ranker,
+            optimiser=optimiser,
+            average=average,
+            state=state,
+            teacher=teacher,
+            start={name: paddle.to_tensor(values) for name, values in begin.items()},
+            balance=balance,
+            watched=watched or {},
         )
-        _take_steps(training, progress=progress)
+        _take_steps(training, on_evaluation, progress=progress)
     load_weights(folder / BEST, ranker)
     ranker.eval()
     return TrainResult(ranker, state, time.monotonic() - begun)
@@ -107,9 +148,14 @@ class _Training:
     average: dict[str, np.ndarray]
     state: Progress
     teacher: np.ndarray | None
+    start: dict[str, Tensor]
+    balance: LossBalance | None
+    watched: Mapping[str, np.ndarray]
 
 
-def _take_steps(training: _Training, *, progress: bool) -> None:
+def _take_steps(
+    training: _Training, on_evaluation: Callable[[int, float], None] | None, *, progress: bool
+) -> None:
     """Go on from the present state to the last step, or until patience is at its end."""
     config, log, state = training.config, training.log, training.state
     pages = training_pages(config, log)
@@ -119,11 +165,13 @@ def _take_steps(training: _Training, *, progress: bool) -> None:
     order: list[np.ndarray] = []
     order_epoch = -1
     with (
-        closing(_Journal(training.folder, state.step)) as journal,
+        closing(Journal(training.folder, state.step if _is_judged(state) else -1)) as journal,
         tqdm(
             total=total, initial=state.step, desc="Training", unit="step", disable=not progress
         ) as bar,
     ):
+        if training.start and not _is_judged(state):
+            _evaluate(training, journal, on_evaluation)
         while state.step < total and state.since_best < config.patience:
             epoch = state.step // steps_per_epoch
             if epoch != order_epoch:
@@ -132,20 +180,37 @@ def _take_steps(training: _Training, *, progress: bool) -> None:
                 )
                 order_epoch = epoch
             rate = learning_rate(config, state.step, total)
+            if training.start:
+                freeze_shared(training.ranker, frozen=is_shared_frozen(config, state.step, total))
             values = _take_step(training, order[state.step % steps_per_epoch], rate)
             bar.update()
             bar.set_postfix(loss=f"{values['loss']:.4f}", best=f"{state.best:.4f}", refresh=False)
             journal.write(state.step, {**values, "learning_rate": rate})
+            log.give_back()
             if state.step % every == 0 or state.step == total:
-                figures = validate(
-                    config, training.ranker, training.average, training.catalogue, log
-                )
-                _judge(training, figures["validation_ndcg_at_10"])
-                journal.write(state.step, figures)
-                journal.flush()
-                save_checkpoint(
-                    training.folder, training.ranker, training.optimiser, training.average, state
-                )
+                _evaluate(training, journal, on_evaluation)
+
+
+def _is_judged(state: Progress) -> bool:
+    """Return whether the run was evaluated at least once, so that there is a checkpoint."""
+    return state.best > -math.inf
+
+
+def _evaluate(
+    training: _Training, journal: Journal, on_evaluation: Callable[[int, float], None] | None
+) -> None:
+    """Score validation and watched pages with the averaged weights, and write a checkpoint."""
+    state, ranker = training.state, training.ranker
+    figures = validate(training.config, ranker, training.average, training.catalogue, training.log)
+    reached = figures["validation_ndcg_at_10"]
+    _judge(training, reached)
+    journal.write(state.step, figures | _watched_figures(training))
+    journal.flush()
+    save_checkpoint(
+        training.folder, ranker, training.optimiser, training.average, state, training.balance
+    )
+    if on_evaluation is not None:
+        on_evaluation(state.step, reached)
 
 
 def _take_step(training: _Training, pages: np.ndarray, rate: float) -> dict[str, float]:
@@ -164,12 +229,19 @@ def _take_step(training: _Training, pages: np.ndarray, rate: float) -> dict[str,
     )
     logits = ranker.scorer(page_batch(ranker, training.catalogue, batch))
     losses = batch_losses(config, logits, batch)
-    losses["loss"].backward()
+    if training.balance is None:
+        losses["loss"].backward()
+    else:
+        training.balance.backward(ranker, logits, batch, (config.seed, state.step))
+    if config.l2_sp > 0:
+        pull_to_start(ranker, training.start, config.l2_sp)
     values = {name: float(value) for name, value in losses.items()}
     if not all(math.isfinite(value) for value in values.values()):
         raise TrainingError(_describe(values, batch, training))
     training.optimiser.step()
     training.optimiser.clear_grad()
+    if training.balance is not None:
+        training.balance.clamp()
     state.step += 1
     _move_average(training.average, ranker, config.average_decay, state.step)
     return values
@@ -195,8 +267,8 @@ def check_pages(config: TrainConfig, log: EncodedLog) -> None:
         ("training", training_pages(config, log)),
         ("validation", np.concatenate(evaluated)),
     ):
-        rows = rows_of(log, pages)
-        if not log.labels[rows, 0].any():
+        parts = np.array_split(pages, pages.size // _PAGES_AT_ONCE + 1)
+        if not any(log.labels[rows_of(log, part), 0].any() for part in parts):
             raise TrainingError(
                 f"pages: got {pages.size} {what} pages of {', '.join(config.surfaces)}, none "
                 f"with a positive, want at least one"
@@ -233,29 +305,6 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
     return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-def batch_losses(config: TrainConfig, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """Return the loss and its parts.
-
-    `trial` is taken over the candidates that the shopper never bought, since only they can be
-    tried; the others over the whole page.
-    """
-    labels = paddle.to_tensor(batch.labels)
-    targets = paddle.to_tensor(batch.targets)
-    mask = paddle.to_tensor(batch.mask)
-    fresh = paddle.to_tensor(batch.fresh)
-    parts: dict[str, Tensor] = {}
-    loss = paddle.zeros([])
-    weights = zip(config.objectives, config.objective_weights, strict=True)
-    for index, (name, weight) in enumerate(weights):
-        inside = fresh if name == "trial" else mask
-        wanted = targets if index == 0 else labels[:, :, index]
-        listwise = listwise_softmax_loss(wanted, logits[:, :, index], inside)
-        pointwise = pointwise_loss(labels[:, :, index], logits[:, :, index], inside)
-        parts[f"{name}_listwise"], parts[f"{name}_pointwise"] = listwise, pointwise
-        loss = loss + weight * (listwise + config.pointwise_weight * pointwise)
-    return {"loss": loss, **parts}
-
-
 def validate(
     config: TrainConfig,
     ranker: Ranker,
@@ -284,6 +333,22 @@ def validate(
         figures[f"validation_{surface}_ndcg_at_10"] = float(np.nanmean(ndcg))
     _set_weights(ranker, kept)
     figures["validation_ndcg_at_10"] = float(np.mean(list(figures.values())))
+    return figures
+
+
+def _watched_figures(training: _Training) -> dict[str, float]:
+    """Return cross-entropy and NDCG@10 of the first objective on each set of watched pages."""
+    kept, log = _weights(training.ranker), training.log
+    _set_weights(training.ranker, training.average)
+    figures: dict[str, float] = {}
+    for name, pages in training.watched.items():
+        logits = score_pages(training.ranker, training.catalogue, log, pages)[:, 0]
+        offsets = np.concatenate([[0], np.cumsum(np.diff(log.offsets)[pages])]).astype(np.int64)
+        gains = log.labels[rows_of(log, pages), 0].astype(np.float64)
+        scores = logits.astype(np.float64)
+        figures[f"{name}_cross_entropy"] = page_cross_entropy(gains, scores, offsets)
+        figures[f"{name}_ndcg_at_10"] = float(np.nanmean(ndcg_at_k(gains, scores, offsets, 10)))
+    _set_weights(training.ranker, kept)
     return figures
 
 
@@ -330,44 +395,3 @@ def _describe(values: dict[str, float], batch: Batch, training: _Training) -> st
         f"pages {batch.pages.tolist()} of {training.log.folder.name}; not finite in it: "
         f"{', '.join(wrong) or 'nothing, so try a lower learning_rate'}"
     )
-
-
-class _Journal:
-    """The log of a run, as JSON lines and as TensorBoard events."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        """Open for appending after `step`; lines of later steps were lost work and go."""
-        path = folder / LOG
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
-        self._file = path.open("a", encoding="utf-8")
-        self._events = EventFileWriter(str(folder / "tensorboard"))
-        # tells TensorBoard to forget what an earlier, killed run wrote of later steps
-        start = SessionLog(status=SessionLog.START)
-        self._events.add_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """Add one line and one event."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        summary = Summary(
-            value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        )
-        self._events.add_event(Event(wall_time=time.time(), step=step, summary=summary))
-
-    def flush(self) -> None:
-        """Make what was written visible to a reader."""
-        self._file.flush()
-        self._events.flush()
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._file.close()
-        self._events.close()
-
-
-def _step_of(line: str) -> float:
-    """Return the step of a journal line; infinity for one that a kill has cut."""
-    try:
-        return float(json.loads(line)["step"])
-    except ValueError:
-        return math.inf

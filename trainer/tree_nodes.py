@@ -26,7 +26,7 @@ _ML_OPSET = 3
 def with_tree_term(scorer: bytes, term: TreeTerm) -> bytes:
     """Return the scorer graph with its input `tree_logits` computed from its other inputs.
 
-    The trees of a surface run only when one of the pages in a call is of that surface.
+    Trees run only when a candidate of the call is of a surface and category that they score.
 
     Args:
         scorer: A graph with inputs `dense` (pages, candidates, features), `categories` (pages,
@@ -64,8 +64,9 @@ def _term_nodes(term: TreeTerm, initializers: Any) -> list[onnx.NodeProto]:  # n
         return f"trees/{name}"
 
     node = helper.make_node
-    last, first = constant("last_axis", np.array([-1])), constant("page_axes", np.array([1, 2]))
-    flat = constant("flat", np.array([-1, next(iter(term.trees.values())).width]))
+    categories, objectives = term.weights.shape[1:]
+    last = constant("last_axis", np.array([-1]))
+    flat = constant("flat", np.array([-1, term.models[0].width]))
     nodes = [
         node("Cast", ["categories"], ["trees/category"], to=TensorProto.FLOAT),
         node("Unsqueeze", ["trees/category", last], ["trees/category_column"]),
@@ -75,32 +76,56 @@ def _term_nodes(term: TreeTerm, initializers: Any) -> list[onnx.NodeProto]:  # n
         node("Shape", ["trees/category"], ["trees/shape"]),
         node("ReduceProd", ["trees/shape"], ["trees/count"], keepdims=1),
         node("Concat", ["trees/count", constant("one", np.array([1]))], ["trees/zeros"], axis=0),
+        # the cell of each candidate: its surface and category as one number
+        node("Unsqueeze", ["surface", last], ["trees/surface_column"]),
+        node(
+            "Mul",
+            ["trees/surface_column", constant("categories", np.array(categories))],
+            ["trees/first_cell"],
+        ),
+        node("Add", ["trees/first_cell", "categories"], ["trees/cell"]),
     ]
     parts = []
-    for row, model in term.trees.items():
-        own = f"trees/{row}"
-        weights = constant(f"{row}/weights", term.weights[row].reshape(1, 1, -1))
-        nodes += [
-            node("Equal", ["surface", constant(f"{row}/surface", np.array(row))], [f"{own}/here"]),
-            node("Cast", [f"{own}/here"], [f"{own}/flag"], to=TensorProto.FLOAT),
-            node("ReduceMax", [f"{own}/flag"], [f"{own}/most"], keepdims=0),
-            node("Cast", [f"{own}/most"], [f"{own}/any"], to=TensorProto.BOOL),
-            node(
-                "If",
-                [f"{own}/any"],
-                [f"{own}/scores"],
-                then_branch=_branch(_ensemble(model, f"{own}/ensemble"), f"{own}/then"),
-                else_branch=_branch(
-                    node("ConstantOfShape", ["trees/zeros"], [f"{own}/none"]), f"{own}/else"
-                ),
+    for index, model in enumerate(term.models):
+        cells = constant(f"{index}/cells", (term.model_of.ravel() == index).astype(np.float32))
+        nodes += _model_nodes(model, f"trees/{index}", cells, last)
+        parts.append(f"trees/{index}/masked")
+    weights = constant("weights", term.weights.reshape(-1, objectives))
+    nodes += [
+        node("Sum", parts, ["trees/score"]),
+        node("Gather", [weights, "trees/cell"], ["trees/weight"]),
+    ]
+    if not term.bias.any():
+        return [*nodes, node("Mul", ["trees/score", "trees/weight"], [TREE_LOGITS])]
+    bias = constant("bias", term.bias.reshape(-1, objectives))
+    return [
+        *nodes,
+        node("Mul", ["trees/score", "trees/weight"], ["trees/weighted"]),
+        node("Gather", [bias, "trees/cell"], ["trees/shift"]),
+        node("Add", ["trees/weighted", "trees/shift"], [TREE_LOGITS]),
+    ]
+
+
+def _model_nodes(model: Gbdt, own: str, cells: str, last: str) -> list[onnx.NodeProto]:
+    """Return the nodes from `trees/rows` to the score of one model, 0 outside its cells."""
+    node = helper.make_node
+    return [
+        node("Gather", [cells, "trees/cell"], [f"{own}/flag"]),
+        node("ReduceMax", [f"{own}/flag"], [f"{own}/most"], keepdims=0),
+        node("Cast", [f"{own}/most"], [f"{own}/any"], to=TensorProto.BOOL),
+        node(
+            "If",
+            [f"{own}/any"],
+            [f"{own}/scores"],
+            then_branch=_branch(_ensemble(model, f"{own}/ensemble"), f"{own}/then"),
+            else_branch=_branch(
+                node("ConstantOfShape", ["trees/zeros"], [f"{own}/none"]), f"{own}/else"
             ),
-            node("Reshape", [f"{own}/scores", "trees/column_shape"], [f"{own}/paged"]),
-            node("Unsqueeze", [f"{own}/flag", first], [f"{own}/page_flag"]),
-            node("Mul", [f"{own}/paged", f"{own}/page_flag"], [f"{own}/masked"]),
-            node("Mul", [f"{own}/masked", weights], [f"{own}/logits"]),
-        ]
-        parts.append(f"{own}/logits")
-    return [*nodes, node("Sum", parts, [TREE_LOGITS])]
+        ),
+        node("Reshape", [f"{own}/scores", "trees/column_shape"], [f"{own}/paged"]),
+        node("Unsqueeze", [f"{own}/flag", last], [f"{own}/column"]),
+        node("Mul", [f"{own}/paged", f"{own}/column"], [f"{own}/masked"]),
+    ]
 
 
 def _branch(only: onnx.NodeProto, name: str) -> onnx.GraphProto:

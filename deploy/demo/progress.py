@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import TextIO
 
+BEAT_S = 15.0
 _INDENT = "      "
 
 
 class StepDisplay:
     """Numbered steps, each with its lines and its time; written at once, also into a pipe."""
 
-    def __init__(self, total: int, out: TextIO | None = None) -> None:
-        """Count from 1 to `total` on `out`, standard output unless given."""
+    def __init__(self, total: int, out: TextIO | None = None, beat_s: float = BEAT_S) -> None:
+        """Count from 1 to `total` on `out`, standard output unless given.
+
+        A step that says nothing for `beat_s` is said to go on, unless there are bars.
+        """
+        self._beat_s = beat_s
+        self._said = monotonic()
         self._total = total
         self._out = out or sys.stdout
         self._number = 0
@@ -33,12 +40,19 @@ class StepDisplay:
         self._number += 1
         begun = monotonic()
         self._write(f"[{self._number}/{self._total}] {name}: {doing}")
-        yield
+        done = threading.Event()
+        if not self.bars:
+            threading.Thread(target=self._beat, args=(begun, done), daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
         self.seconds[name] = monotonic() - begun
         self.say(f"done in {_duration(self.seconds[name])}")
 
     def say(self, text: str) -> None:
         """Write text under the running step."""
+        self._said = monotonic()
         for line in text.splitlines():
             self._write(f"{_INDENT}{line}".rstrip())
 
@@ -49,6 +63,12 @@ class StepDisplay:
     def total(self) -> str:
         """The time since the display was made, in words."""
         return _duration(monotonic() - self._begun)
+
+    def _beat(self, begun: float, done: threading.Event) -> None:
+        """Say now and then, where no bar does, that the step goes on."""
+        while not done.wait(self._beat_s):
+            if monotonic() - self._said >= self._beat_s:
+                self.say(f"goes on, {_duration(monotonic() - begun)}")
 
     def _write(self, line: str) -> None:
         self._out.write(f"{line}\n")

@@ -179,6 +179,8 @@ def _compare(run: Run, key: str, work: WorkFolder, display: StepDisplay) -> _Com
         command=command_line(),
         training_log=run.folder / TRAINING_LOG,
         calibration=result.calibration,
+        calibration_trials=result.calibration_trials,
+        guard=result.guard,
         notes=[PROVENANCE, f"The trees had {budget.trials} setting and {budget.rounds} rounds."],
     )
     pages, figures = result.pages.tolist(), result.network_ndcg_at_10.tolist()

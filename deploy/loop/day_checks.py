@@ -25,7 +25,10 @@ _FIELDS: dict[str, Callable[[LoggedSearch], bool]] = {
     "query_id": lambda search: not search.query_id.startswith("unnamed-"),
     "client_id": lambda search: bool(search.shopper),
     "user_query": lambda search: bool(search.query),
-    "products.before": lambda search: bool(search.retrieved_ids or not search.shown_ids),
+    # the shop's own word of a search, without the gateway, says what was shown and no more
+    "products.before": lambda search: bool(
+        search.retrieved_ids or not search.shown_ids or not search.by_gateway
+    ),
     "products.retrieval_scores": lambda search: (
         len(search.retrieval_scores) == len(search.retrieved_ids)
         and not any(np.isnan(search.retrieval_scores))
@@ -74,9 +77,10 @@ def drifts(searches: Sequence[LoggedSearch], before: Sequence[LoggedSearch]) -> 
     if not before:
         return []
     numbers: dict[tuple[str, str], Callable[[LoggedSearch], Sequence[float]]] = {
-        ("feature", "retrieval_score"): lambda each: each.retrieval_scores,
+        # one number a page: the scores of one page go with its query, they are no sample
+        ("feature", "retrieval_score"): lambda each: _mean(each.retrieval_scores),
         ("feature", "candidates"): lambda each: (float(len(each.retrieved_ids)),),
-        ("score", "score"): lambda each: each.scores,
+        ("score", "score"): lambda each: _mean(each.scores),
         ("query", "characters"): lambda each: (float(len(each.query)),),
     }
     found = [
@@ -133,6 +137,10 @@ def _clicks_by_shopper(searches: Sequence[LoggedSearch]) -> Counter[str]:
         if search.shopper:
             counts[search.shopper] += sum(each.action == CLICK for each in search.events)
     return counts
+
+
+def _mean(values: Sequence[float]) -> Sequence[float]:
+    return (float(np.mean(values)),) if values else ()
 
 
 def _flat(

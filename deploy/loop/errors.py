@@ -17,6 +17,10 @@ class StreamError(LoopError):
     """A stream that cannot be read or written."""
 
 
+class GatewayTrafficError(LoopError):
+    """A gateway that simulated shoppers cannot search through."""
+
+
 class ExperimentError(LoopError):
     """Figures from which nothing can be concluded."""
 

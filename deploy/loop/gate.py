@@ -83,7 +83,7 @@ def compare_categories(
         [
             [
                 click_gain(each.search, order, examination)
-                for order in (each.search.retrieved_ids, each.serving, each.candidate)
+                for order in (each.search.found_ids, each.serving, each.candidate)
             ]
             for each in ranked
         ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,17 +14,26 @@ import numpy as np
 
 from deploy.loop.day_checks import drifts, findings
 from deploy.loop.drift import Drift
+from deploy.loop.further_heads import with_further_heads
 from deploy.loop.gate import ALL, CategoryComparison, RankedSearch, compare_categories
 from deploy.loop.log_tables import LogTables
+from deploy.loop.played_days import Days
 from deploy.loop.propensity import Examination, estimate_examination
 from deploy.loop.rankers import BundleOrder, PageOrder
 from deploy.loop.search_log import CLICK, PURCHASE, LoggedSearch, SearchLog, read_search_log
 from deploy.loop.streams import Streams
 from deploy.loop.traffic import SURFACE, document_of
-from deploy.loop.training import CandidateBundle, train_candidate, write_config
+from deploy.loop.training import (
+    CandidateBundle,
+    settings_of_run,
+    signals_of_run,
+    train_candidate,
+    write_config,
+)
 from rerank_server.page import SearchPage, ShopperHistory
 from rerank_server.reranker import Reranker
 from rerank_server.telemetry.document import Document
+from trainer.config import read_config
 
 STREAM = "crossrank-learning"
 TAKEN, REFUSED_DAY, REJECTED, PUBLISHED = "taken", "refused", "rejected", "canary"
@@ -61,21 +71,26 @@ class RoundPlan:
 
     Attributes:
         folder: Tables, runs and candidate bundles.
-        settings: TOML lines of the training configuration; its log is `log.toml`.
+        settings: TOML lines of the training configuration; its log is `log.toml`. Empty: a small
+            network, or one of the shape of the run that it starts from.
         window_days: The newest days that are trained on.
         correct_position_bias: Whether clicks are weighted by inverse propensity.
         threads: Of the graphs.
         seed: Of resampling.
         progress: Whether bars are drawn.
+        days: Which stretch of time is a day.
+        warm_start: Start from the weights of the run whose bundle serves, where it is known.
     """
 
     folder: Path
-    settings: str = SMALL_NETWORK
+    settings: str = ""
     window_days: int = 28
     correct_position_bias: bool = True
     threads: int = 1
     seed: int = 1
     progress: bool = False
+    days: Days = field(default_factory=Days)
+    warm_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +128,16 @@ class Learner:
     streams: Streams
     _seen: dict[date, list[LoggedSearch]] = field(default_factory=dict)
 
-    def run(self, day: date, serving: PageOrder, publisher: Publisher) -> Round:
+    def run(
+        self, day: date, serving: PageOrder, publisher: Publisher, start: Path | None = None
+    ) -> Round:
         """Read `day` and do what follows from it; a day that was read before is judged anew.
+
+        Args:
+            day: The day.
+            serving: What a new bundle is compared with.
+            publisher: Takes a bundle that passes.
+            start: Training run whose weights the new one starts from; None begins anew.
 
         Raises:
             RerankError: The child that names what stops the round.
@@ -138,7 +161,7 @@ class Learner:
             return self._done(began, Round(day, TAKEN, drift=moved))
         past = [search for each in days[:-1] for search in self._searches(each)]
         examination = estimate_examination(past, PLACES)
-        candidate = self._train(days, examination)
+        candidate = self._train(days, examination, start)
         comparisons = self._compare(candidate, serving, log.searches, examination)
         rejected = _objections(comparisons)
         if not rejected:
@@ -158,26 +181,36 @@ class Learner:
         )
 
     def _read(self, day: date) -> SearchLog:
-        start = datetime.combine(day, datetime.min.time(), UTC)
-        return read_search_log(self.streams, start, start + timedelta(days=1))
+        start = self.plan.days.start(day)
+        return read_search_log(self.streams, start, start + self.plan.days.length)
 
     def _searches(self, day: date) -> list[LoggedSearch]:
         if day not in self._seen:
             self._seen[day] = self._read(day).searches
         return self._seen[day]
 
-    def _train(self, days: Sequence[date], examination: Examination) -> CandidateBundle:
+    def _train(
+        self, days: Sequence[date], examination: Examination, start: Path | None
+    ) -> CandidateBundle:
         plan = self.plan
         log = plan.folder / "logs" / days[-1].isoformat()
         weights = examination if plan.correct_position_bias else None
-        self.tables.write_training_log(log, days, weights, plan.seed)
-        config = write_config(log, plan.settings)
+        newest = plan.days.start(days[-1])
+        signals = signals_of_run(start) if start else ()
+        self.tables.write_training_log(log, days, weights, plan.seed, newest, signals)
+        settings = plan.settings or (settings_of_run(start) if start else SMALL_NETWORK)
+        config = write_config(log, settings)
+        if start is not None:
+            begin = with_further_heads(start, read_config(config).objectives, log / "start")
+            settings += f"start_from = {json.dumps(str(begin.absolute()))}\n"
+            config = write_config(log, settings)
         return train_candidate(
             config,
             plan.folder / "work" / days[-1].isoformat(),
             plan.folder / "candidates",
             threads=plan.threads,
             progress=plan.progress,
+            start=start,
         )
 
     def _compare(
@@ -193,17 +226,18 @@ class Learner:
         new, histories = BundleOrder(reranker), _Histories(self.tables)
         ranked = []
         for search in searches:
-            if not search.products_of(CLICK) or not search.retrieved_ids:
+            if not search.products_of(CLICK) or not search.found_ids:
                 continue
             page = histories.page(search)
             orders = [
-                [search.retrieved_ids[rank] for rank in ranker.order(page).ranks.tolist()]
+                [search.found_ids[rank] for rank in ranker.order(page).ranks.tolist()]
                 for ranker in (serving, new)
             ]
             ranked.append(RankedSearch(search, orders[0], orders[1]))
         return compare_categories(ranked, examination, np.random.default_rng(self.plan.seed))
 
     def _done(self, began: float, result: Round) -> Round:
+        self.tables.finish(result.day)
         return replace(result, duration_s=time.monotonic() - began)
 
 
@@ -221,9 +255,9 @@ class _Histories:
         moment = int(search.time.timestamp())
         past = [each for each in self._past.get(search.shopper, []) if each[0] < moment]
         past = past[-_HISTORY:]
-        scored = len(search.retrieval_scores) == len(search.retrieved_ids)
+        scored = len(search.retrieval_scores) == len(search.found_ids)
         return SearchPage(
-            candidate_ids=search.retrieved_ids,
+            candidate_ids=search.found_ids,
             retrieval_scores=search.retrieval_scores if scored else (),
             query=search.query,
             surface=SURFACE,

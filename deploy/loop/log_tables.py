@@ -2,7 +2,8 @@
 
 In the learning folder: `days/2018-01-02.json` says of each day read whether it was taken or
 refused and why, `days/<day>-searches.jsonl` and `-events.jsonl` hold what was taken. The newest
-day said of is the watermark: a run that was stopped goes on after it.
+day said of is the watermark, and `days/<day>.finished` says that all that follows from a taken day
+was done: a run that was stopped before goes on with that day, else after it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from deploy.loop.errors import LearningError
 from deploy.loop.propensity import Examination
 from deploy.loop.search_log import CART, CLICK, PURCHASE, LoggedSearch
 from deploy.loop.shop_tables import INTERACTIONS_FILE, PRODUCTS_FILE, read_lines, write_lines
+from rerank_server.access_log import hash_shopper
 from trainer.atomic_text import write_text
 
 KINDS = (CLICK, CART, PURCHASE)
@@ -52,14 +54,17 @@ class DayVerdict:
 class LogTables:
     """The tables in one folder."""
 
-    def __init__(self, folder: Path, shop: Path) -> None:
+    def __init__(self, folder: Path, shop: Path, shopper_key: bytes | None = None) -> None:
         """Open or begin the tables.
 
         Args:
             folder: The learning folder.
             shop: Holds catalogue and past purchases as `shop_tables` says.
+            shopper_key: Hashes the purchases' shoppers as the gateway's telemetry hashes them;
+                None where the streams call shoppers as the purchases do.
         """
         self._days = folder / "days"
+        self._shopper_key = shopper_key
         self._folder = folder
         self._shop = shop
 
@@ -92,23 +97,49 @@ class LogTables:
         write_text(self._days / f"{day}.json", json.dumps(asdict(verdict), indent=1))
         return verdict
 
+    def finish(self, day: date) -> None:
+        """Note that a day's round has come to its end."""
+        self._days.mkdir(parents=True, exist_ok=True)
+        write_text(self._days / f"{day}.finished", "")
+
+    def is_finished(self, day: date) -> bool:
+        """Whether nothing is left to do of a day that was read."""
+        verdict = next((each for each in self.verdicts() if each.day == day.isoformat()), None)
+        if verdict is None:
+            return False
+        return not verdict.taken or (self._days / f"{day}.finished").exists()
+
     def taken_days(self) -> list[date]:
         """Return the days in the tables, oldest first."""
         return [date.fromisoformat(each.day) for each in self.verdicts() if each.taken]
 
     def purchases(self) -> Iterator[tuple[str, str, int]]:
         """Yield shopper, product and time (Unix seconds) of all purchases that are known."""
-        for row in read_lines(self._shop / INTERACTIONS_FILE) + self._bought():
+        for row in self._interactions():
             yield str(row["shopper"]), str(row["product"]), int(row["time"])
 
     def write_training_log(
-        self, folder: Path, days: Sequence[date], examination: Examination | None, seed: int
+        self,
+        folder: Path,
+        days: Sequence[date],
+        examination: Examination | None,
+        seed: int,
+        newest_start: datetime | None = None,
+        signals: Sequence[str] = (),
     ) -> Path:
         """Write the tables of the given days as a log that the trainer prepares.
 
         The newest day is the log's test split, so that the bundle is as of its morning; of the
         days before, the last share of the time validates and the rest trains. With an examination
         curve, pages are those of `weighted_pages`.
+
+        Args:
+            folder: Where the log goes.
+            days: Oldest first.
+            examination: The curve; None takes clicks as they are.
+            seed: Of the copies of pages.
+            newest_start: When the newest day begins; midnight UTC unless given.
+            signals: Further ones of the network that training starts from; missing here.
 
         Returns:
             The log's TOML file.
@@ -121,7 +152,8 @@ class LogTables:
         searches, events = self._rows(days, _SEARCHES), self._rows(days, _EVENTS)
         if examination is not None:
             searches, events = weighted_pages(searches, events, examination, seed)
-        newest = int(datetime.combine(days[-1], datetime.min.time(), UTC).timestamp())
+        midnight = datetime.combine(days[-1], datetime.min.time(), UTC)
+        newest = int((newest_start or midnight).timestamp())
         times = sorted(int(each["time"]) for each in searches if each["clicked"])
         before = [time for time in times if time < newest]
         if len(before) < _FEWEST_CLICKED or before == times:
@@ -131,15 +163,27 @@ class LogTables:
             )
         validation = before[int(len(before) * (1 - _VALIDATION_SHARE))]
         folder.mkdir(parents=True, exist_ok=True)
-        write_lines(folder / PRODUCTS_FILE, read_lines(self._shop / PRODUCTS_FILE))
-        write_lines(
-            folder / INTERACTIONS_FILE, read_lines(self._shop / INTERACTIONS_FILE) + self._bought()
-        )
+        products = read_lines(self._shop / PRODUCTS_FILE)
+        write_lines(folder / PRODUCTS_FILE, products)
+        write_lines(folder / INTERACTIONS_FILE, self._interactions())
         write_lines(folder / _SEARCHES, searches)
         write_lines(folder / _EVENTS, events)
         path = folder / "log.toml"
-        write_text(path, _toml(int(searches[0]["time"]), validation, newest))
+        sized = any(each.get("size") for each in products)
+        begin = int(searches[0]["time"])
+        text = _toml(begin, validation, newest, sized=sized)
+        if signals:
+            text += f"further_signals = {json.dumps(list(signals))}\n"
+        write_text(path, text)
         return path
+
+    def _interactions(self) -> list[Json]:
+        """Return the purchases of the shop's own log and those of the days that were taken."""
+        rows = read_lines(self._shop / INTERACTIONS_FILE)
+        key = self._shopper_key
+        if key is not None:
+            rows = [{**row, "shopper": hash_shopper(str(row["shopper"]), key)} for row in rows]
+        return rows + self._bought()
 
     def _bought(self) -> list[Json]:
         return [
@@ -238,7 +282,7 @@ def _event(search: LoggedSearch, event: Any) -> Json:  # noqa: ANN401 - a Shoppe
     }
 
 
-def _toml(train: int, validation: int, test: int) -> str:
+def _toml(train: int, validation: int, test: int, *, sized: bool) -> str:
     moments = [datetime.fromtimestamp(each, UTC).isoformat() for each in (train, validation, test)]
     names = ("train_from", "validation_from", "test_from")
     lines = ['adapter = "tables"', "allow_single_category = true"]
@@ -246,6 +290,7 @@ def _toml(train: int, validation: int, test: int) -> str:
     lines += [
         f'products_file = "{PRODUCTS_FILE}"',
         'products_brand = "brand"',
+        *(['products_size = "size"'] if sized else []),
         f'searches_file = "{_SEARCHES}"',
         'searches_scores = "scores"',
         f'events_file = "{_EVENTS}"',

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from deploy.loop.played_days import EVENT_DELAY
 from deploy.loop.streams import Json, Streams, parse_time
 
 SEARCHES, QUERIES, EVENTS = "crossrank-searches", "ubi_queries", "ubi_events"
 CLICK, CART, PURCHASE, IMPRESSION = "click", "cart", "purchase", "impression"
 UNKNOWN = "unknown"
-# Events are waited for this long after the day of their search.
-EVENT_DELAY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ class LoggedSearch:
         bundle_id: The bundle that answered; empty when none did.
         teams: Of an interleaved page, the ranking of each place, 0 or 1; empty of others.
         category: The most frequent category of the page, or `unknown`.
+        by_gateway: Whether the gateway wrote it down; else the shop alone did, in UBI's words.
         events: In the order of time.
     """
 
@@ -67,7 +67,13 @@ class LoggedSearch:
     bundle_id: str = ""
     teams: tuple[int, ...] = ()
     category: str = UNKNOWN
+    by_gateway: bool = True
     events: list[ShopperEvent] = field(default_factory=list)
+
+    @property
+    def found_ids(self) -> tuple[str, ...]:
+        """The candidates in retrieval order, of which a shop without a gateway knows its page."""
+        return self.retrieved_ids or self.shown_ids
 
     def products_of(self, action: str) -> tuple[str, ...]:
         """Return the products that had an event of this name, each once, first event first."""
@@ -110,11 +116,14 @@ def read_search_log(streams: Streams, start: datetime, end: datetime) -> SearchL
         StreamError: When a stream cannot be read.
     """
     rows: dict[str, Json] = {}
+    by_gateway: set[str] = set()
     for stream in (QUERIES, SEARCHES):
         for row in streams.read(stream, start, end):
             query_id = str(row.get("query_id") or f"unnamed-{len(rows)}")
             rows[query_id] = _merged(rows.get(query_id, {}), row)
-    found = {query_id: _search(query_id, row) for query_id, row in rows.items()}
+            if stream == SEARCHES:
+                by_gateway.add(query_id)
+    found = {name: _search(name, row, name in by_gateway) for name, row in rows.items()}
     orphans = unnamed = 0
     for row in streams.read(EVENTS, start, end + EVENT_DELAY):
         query, event = row.get("query_id"), _event(row)
@@ -136,7 +145,7 @@ def _merged(first: Json, second: Json) -> Json:
     return {**first, **second, "query_attributes": {**attributes[0], **attributes[1]}}
 
 
-def _search(query_id: str, row: Json) -> LoggedSearch:
+def _search(query_id: str, row: Json, by_gateway: bool) -> LoggedSearch:  # noqa: FBT001
     attributes = row.get("query_attributes") or {}
     products = row.get("products") or {}
     names = _texts((row.get("categories") or {}).get("after", ()))
@@ -152,7 +161,8 @@ def _search(query_id: str, row: Json) -> LoggedSearch:
         variant=str(row.get("variant") or attributes.get("variant") or ""),
         bundle_id=str(row.get("bundle_id") or attributes.get("bundle_id") or ""),
         teams=tuple(int(each) for each in str(attributes.get("teams") or "") if each in "01"),
-        category=max(sorted(set(names)), key=names.count) if names else UNKNOWN,
+        category=_most_frequent(names) or str(attributes.get("category") or UNKNOWN),
+        by_gateway=by_gateway,
     )
 
 
@@ -167,6 +177,10 @@ def _event(row: Json) -> ShopperEvent:
         category=str(product.get("category") or ""),
         time=parse_time(row["@timestamp"]),
     )
+
+
+def _most_frequent(names: Sequence[str]) -> str:
+    return max(sorted(set(names)), key=names.count) if names else ""
 
 
 def _texts(values: Iterable[Any]) -> tuple[str, ...]:

@@ -180,7 +180,7 @@ class TrafficSimulator:
                 record.shown_ids,
                 tuple(attraction[:shown].tolist()),
                 tuple(self._clicks.examination(rows[:shown].size).tolist()),
-                _true_ndcg(attraction),
+                page_ndcg(attraction),
             )
         )
 
@@ -267,7 +267,7 @@ class TrafficSimulator:
     ) -> Document:
         tables = self._shoppers.tables
         after = timedelta(seconds=_SECONDS_AFTER[action] + place / 100)
-        moment = _text(record.started + after)
+        moment = utc_text(record.started + after)
         return document_of(
             {
                 "@timestamp": moment,
@@ -297,14 +297,19 @@ def chosen_arm(
     shopper: str, arms: Mapping[str, tuple[float, PageOrder]], seed: int
 ) -> tuple[str, PageOrder]:
     """Return the arm of a shopper, always the same for the same arms: by a hash, in [0, 1)."""
+    name = chosen_name(shopper, {name: share for name, (share, _) in arms.items()}, seed)
+    return name, arms[name][1]
+
+
+def chosen_name(shopper: str, shares: Mapping[str, float], seed: int) -> str:
+    """Return the name that a shopper's hash falls on, each with its share of the shoppers."""
     digest = hashlib.blake2b(f"{seed}:{shopper}".encode(), digest_size=8).digest()
-    point = int.from_bytes(digest) / 2**64 * sum(share for share, _ in arms.values())
-    for name, (share, ranker) in arms.items():
+    point = int.from_bytes(digest) / 2**64 * sum(shares.values())
+    for name, share in shares.items():
         point -= share
         if point < 0:
-            return name, ranker
-    last = list(arms)[-1]
-    return last, arms[last][1]
+            return name
+    return list(shares)[-1]
 
 
 def document_of(fields: Mapping[str, Any]) -> Document:
@@ -336,7 +341,7 @@ def _ubi_query(document: Document, teams: Sequence[int]) -> Document:
     return document_of(kept)
 
 
-def _true_ndcg(attraction: np.ndarray) -> float:
+def page_ndcg(attraction: np.ndarray) -> float:
     """Return NDCG@10 of a whole page, given the attractions in the order shown."""
     if not attraction.size:
         return float("nan")
@@ -344,5 +349,6 @@ def _true_ndcg(attraction: np.ndarray) -> float:
     return float(ndcg_at_k(attraction, scores, np.array([0, attraction.size]), 10)[0])
 
 
-def _text(moment: datetime) -> str:
+def utc_text(moment: datetime) -> str:
+    """Return a moment as ISO 8601 in UTC, to the millisecond."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

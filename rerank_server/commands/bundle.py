@@ -31,7 +31,9 @@ def show(bundle: BundleFolder, *, as_json: JsonFlag = False) -> None:
     for name, value in facts.items():
         if not isinstance(value, dict):
             write_text(f"{name}: {_short(value)}")
-    for name in ("objective_weights", "figures", "files"):
+    for name in ("objective_outputs", "objective_weights", "figures", "guard", "files"):
+        if name == "guard" and not facts[name]:
+            continue  # a bundle of a network without trees
         write_text("")
         write_table((name, ""), list(_flat(facts[name]).items()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ def bundle_facts(folder: Path) -> dict[str, Any]:
         "created": manifest.created,
         "trainer_commit": manifest.trainer_commit,
         "objectives": list(schema.objectives),
+        "objective_outputs": {output.name: output.meaning for output in manifest.objectives},
         "surfaces": list(schema.surfaces),
         "categories": list(schema.categories[1:]),
         "signals": [signal.name for signal in schema.signals],
@@ -33,7 +35,17 @@ def bundle_facts(folder: Path) -> dict[str, Any]:
         "widths": asdict(manifest.widths),
         "objective_weights": manifest.objective_weights,
         "figures": manifest.figures,
+        "guard": _guard(folder),
         "files": manifest.files,
+    }
+
+
+def _guard(folder: Path) -> dict[str, str]:
+    """Return what serves each surface and category and why, as the report has it; it may not."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return {
+        f"{row['surface']} {row['category']}": f"{row['choice']}: {row['reason']}"
+        for row in report.get("guard", [])
     }
 
 

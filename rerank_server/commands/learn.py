@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +12,13 @@ from typing import Annotated
 import typer
 
 from deploy.loop.daily import run_due_rounds
-from deploy.loop.learning import SMALL_NETWORK, Learner, Round, RoundPlan
+from deploy.loop.learning import Learner, Round, RoundPlan
 from deploy.loop.log_tables import LogTables
-from deploy.loop.publishing import BundlePublisher, Canary
+from deploy.loop.played_days import DAY, Days
+from deploy.loop.publishing import BundlePublisher, Canary, Serving
 from deploy.loop.streams import open_streams
 from es_plugin_config.cluster import Login
+from rerank_server.access_log import read_shopper_key
 from rerank_server.client.bundle_admin import BundleAdmin
 from rerank_server.commands.options import (
     JsonFlag,
@@ -31,9 +34,15 @@ from rerank_server.commands.stream_options import (
     CaFileOption,
     StreamsOption,
 )
+from rerank_server.contract.errors import RerankError
 
 if find_spec("paddle") is None:  # it is imported much later, after the streams were read
     raise ModuleNotFoundError("No module named 'paddle'", name="paddle")
+
+
+class LearnOptionsError(RerankError):
+    """Options that do not go together."""
+
 
 app = typer.Typer(help="Learn from the streams, day by day, and publish what got better.")
 
@@ -48,12 +57,37 @@ def learn(  # noqa: PLR0913 - one argument an option
     ca_file: CaFileOption = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML of the training run; its log must be `log.toml`. A small network."),
+        typer.Option(
+            help="TOML of the training run; its log must be `log.toml`. A small network, or one"
+            " like that of --serving-run."
+        ),
     ] = None,
     window_days: Annotated[int, typer.Option(help="Newest days trained on.", min=1)] = 28,
     correction: Annotated[
         bool, typer.Option(help="Weight clicks by the inverse of their place's propensity.")
     ] = True,
+    serving: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `bundle` and `products` that serve before the first round."),
+    ] = None,
+    serving_run: Annotated[
+        Path | None, typer.Option(help="Folder of the training run of --serving.")
+    ] = None,
+    warm_start: Annotated[
+        bool,
+        typer.Option(help="Start from the weights of what serves, where its run is known."),
+    ] = True,
+    shopper_key: Annotated[
+        Path | None,
+        typer.Option(help="Key by which the gateway hashed the shoppers of interactions.jsonl."),
+    ] = None,
+    day_seconds: Annotated[
+        int, typer.Option(help="Length of a day, to play days in minutes.", min=1, max=86_400)
+    ] = 86_400,
+    days_from: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%dT%H:%M:%S"], help="UTC at which the first such day begins."),
+    ] = None,
     server: Annotated[
         str, typer.Option("--server", metavar="HOST:PORT", help="Takes a new bundle as challenger.")
     ] = "",
@@ -66,10 +100,20 @@ def learn(  # noqa: PLR0913 - one argument an option
     as_json: JsonFlag = False,
 ) -> None:
     """Read every finished day that was not read yet; check, train, compare, publish or refuse."""
-    settings = config.read_text(encoding="utf-8") if config else SMALL_NETWORK
+    if serving is None and serving_run is not None:
+        raise LearnOptionsError("--serving-run: got no --serving, want both")
+    days = _days(day_seconds, days_from)
     plan = RoundPlan(
-        folder, settings, window_days, correct_position_bias=correction, progress=not as_json
+        folder,
+        config.read_text(encoding="utf-8") if config else "",
+        window_days,
+        correct_position_bias=correction,
+        progress=not as_json and sys.stderr.isatty(),
+        days=days,
+        warm_start=warm_start,
     )
+    key = None if shopper_key is None else read_shopper_key(shopper_key)
+    first = None if serving is None else Serving(serving, serving_run)
     rounds: list[Round] = []
     with ExitStack() as stack:
         opened = stack.enter_context(open_streams(Login(streams, api_key_file, ca_file)))
@@ -77,8 +121,9 @@ def learn(  # noqa: PLR0913 - one argument an option
         if server:
             connection = connect(server, token_file, tls_ca, tls_client)
             canary = Canary(stack.enter_context(BundleAdmin(connection)), canary_percent)
-        learner = Learner(plan, LogTables(folder, shop), opened)
-        for each in run_due_rounds(learner, BundlePublisher(folder, canary), datetime.now(UTC)):
+        learner = Learner(plan, LogTables(folder, shop, key), opened)
+        publisher = BundlePublisher(folder, canary, first)
+        for each in run_due_rounds(learner, publisher, datetime.now(UTC)):
             write_notice(f"{each.day}: {each.decision} {'; '.join(each.reasons)}".rstrip())
             rounds.append(each)
     if as_json:
@@ -99,6 +144,15 @@ def learn(  # noqa: PLR0913 - one argument an option
     )
 
 
+def _days(seconds: int, begin: datetime | None) -> Days:
+    length = timedelta(seconds=seconds)
+    if begin is None:
+        if length < DAY:
+            raise LearnOptionsError("--day-seconds: got no --days-from, want both")
+        return Days()
+    return Days(begin.replace(tzinfo=UTC), length)
+
+
 def _overall(each: Round) -> list[float | None]:
     if not each.comparisons:
         return [None] * 4
@@ -112,5 +166,7 @@ def _plain(each: Round) -> dict[str, object]:
     values = asdict(each)
     values["day"] = each.day.isoformat()
     if each.candidate is not None:
-        values["candidate"]["folder"] = str(each.candidate.folder)
+        for name in ("folder", "run", "started_from"):
+            path = values["candidate"][name]
+            values["candidate"][name] = None if path is None else str(path)
     return values

@@ -58,6 +58,7 @@ GROUPS = (
     Group("learn", "rerank_server.commands.learn", "search,trainer"),
     Group("quality", "rerank_server.commands.quality", "search,trainer"),
     Group("bench", "rerank_server.commands.bench"),
+    Group("benchmark", "rerank_server.commands.benchmark", "trainer"),
     Group("doctor", "rerank_server.commands.doctor"),
 )
 

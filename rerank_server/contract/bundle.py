@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,18 @@ from typing import Any
 from rerank_server.contract.atomic import atomic_folder
 from rerank_server.contract.errors import BundleError, SchemaError
 from rerank_server.contract.golden import Golden, golden_from_json, golden_to_json
+from rerank_server.contract.outputs import ObjectiveOutput, outputs_from_json, outputs_to_json
 from rerank_server.contract.schema import Schema, schema_from_json, schema_to_json
-from rerank_server.contract.text import TextEncoder
+from rerank_server.contract.text import TextEncoder, TextSettings
 from rerank_server.contract.vocabulary import (
     Vocabulary,
     vocabulary_from_json,
     vocabulary_to_json,
 )
 
-FORMAT_VERSION = 1
+# 2: named vectors of products, and a text encoder with settings of its own.
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, FORMAT_VERSION)
 TOLERANCE = 1e-5
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILES = ("product.onnx", "query.onnx", "scorer.onnx")
@@ -59,6 +62,9 @@ class Manifest:
         widths: Sizes of vectors.
         figures: Evaluation figures by name.
         files: SHA-256 of every other file of the bundle, by name.
+        text: How texts become tokens.
+        objectives: What each objective of the schema serves; a bundle that does not say serves
+            probabilities.
     """
 
     bundle_id: str
@@ -70,6 +76,8 @@ class Manifest:
     widths: Widths
     figures: dict[str, float]
     files: dict[str, str]
+    text: TextSettings
+    objectives: tuple[ObjectiveOutput, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,8 @@ class BundleContent:
         trainer_commit: Commit of the code that trained it.
         created: When; with a time zone.
         tolerance: Largest difference to Paddle's probabilities on the golden pages.
+        text: How texts become tokens.
+        objectives: What each objective of the schema serves; none means probabilities.
     """
 
     schema: Schema
@@ -103,6 +113,8 @@ class BundleContent:
     trainer_commit: str
     created: datetime
     tolerance: float = TOLERANCE
+    text: TextSettings = field(default_factory=TextSettings)
+    objectives: Sequence[ObjectiveOutput] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +172,11 @@ def write_bundle(folder: Path, content: BundleContent) -> Bundle:
         "tolerance": content.tolerance,
         "widths": asdict(content.widths),
         "figures": dict(content.figures),
+        "text": asdict(content.text),
         "files": {name: _sha256(data) for name, data in sorted(contents.items())},
     }
+    if content.objectives:
+        value["objectives"] = outputs_to_json(content.objectives)
     value["bundle_id"] = _bundle_id(value)
     manifest = _json_bytes(value, "manifest")
     _check_vocabulary(_manifest_from_json(value).schema, content.vocabulary)
@@ -204,20 +219,23 @@ def read_bundle(folder: Path) -> Bundle:
         manifest=manifest,
         graphs={name: contents[name] for name in GRAPH_FILES},
         vocabulary=vocabulary,
-        text_encoder=TextEncoder(contents["tokenizer.json"]),
+        text_encoder=TextEncoder(contents["tokenizer.json"], manifest.text),
         golden=golden_from_json(_parse(contents["golden.json"], "golden.json"), manifest.schema),
     )
 
 
 def _manifest_from_json(value: dict[str, Any]) -> Manifest:
-    if value.get("format_version") != FORMAT_VERSION:
+    version = value.get("format_version")
+    if version not in READABLE_VERSIONS:
         raise BundleError(
-            f"manifest.json: got format_version {value.get('format_version')!r},"
-            f" want {FORMAT_VERSION}"
+            f"manifest.json: got format_version {version!r},"
+            f" want {' or '.join(map(str, READABLE_VERSIONS))}"
         )
     known = {"format_version", *(item.name for item in fields(Manifest))}
-    if set(value) != known:
-        wrong = sorted(set(value) ^ known)
+    if version == 1:
+        known -= {"text", "objectives"}
+    if not known - {"objectives"} <= set(value) <= known:
+        wrong = sorted(set(value) ^ known - ({"objectives"} - set(value)))
         raise BundleError(
             f"manifest.json: got keys {sorted(value)}, want {sorted(known)}; differs in {wrong}"
         )
@@ -227,16 +245,19 @@ def _manifest_from_json(value: dict[str, Any]) -> Manifest:
             " the manifest was changed after the bundle was written"
         )
     try:
+        schema = schema_from_json(value["schema"])
         manifest = Manifest(
             bundle_id=value["bundle_id"],
             created=value["created"],
             trainer_commit=value["trainer_commit"],
-            schema=schema_from_json(value["schema"]),
+            schema=schema,
             objective_weights=value["objective_weights"],
             tolerance=float(value["tolerance"]),
             widths=Widths(**value["widths"]),
             figures=value["figures"],
             files=value["files"],
+            text=TextSettings(**value.get("text", {})),
+            objectives=outputs_from_json(value.get("objectives"), schema.objectives),
         )
     except (SchemaError, TypeError, ValueError) as error:
         raise BundleError(f"manifest.json: {error}") from error

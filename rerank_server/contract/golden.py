@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Golden:
         identities: Identity row of each row of `table`.
         pages: Raw pages.
         probabilities: What Paddle gave each page, shape (candidates, objectives).
+        vectors: Named vectors of each row of `table`, by name, as in `ProductBatch`.
     """
 
     table: ProductTable
@@ -42,6 +43,7 @@ class Golden:
     identities: Rows
     pages: tuple[Page, ...]
     probabilities: tuple[Floats, ...]
+    vectors: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,9 @@ def golden_scorer_pages(
         attributes=table.attributes,
         identities=golden.identities,
         factors=table.factors,
+        vectors=golden.vectors,
     )
-    vectors = graphs.product(product_inputs(batch, text_encoder))["vectors"]
+    vectors = graphs.product(product_inputs(batch, text_encoder, schema.vectors))["vectors"]
     queries = [page.query for page in golden.pages]
     query_vectors = graphs.query(query_inputs(queries, text_encoder))["vectors"]
     encoder = FeatureEncoder(schema, table.unknown_row + 1)
@@ -140,16 +143,41 @@ def replay_golden(
     """Score the golden pages one by one and return the largest difference to Paddle's scores.
 
     Returns:
-        In [0, 1]; infinity when a score is not a finite number.
+        As `score_difference`; infinity when a score is not a finite number.
     """
     largest = 0.0
+    scales = score_scales(golden)
     pages = golden_scorer_pages(golden, schema, text_encoder, graphs)
     for page, expected in zip(pages, golden.probabilities, strict=True):
         got = graphs.scorer(scorer_inputs([page]))["probabilities"][0]
         if got.shape != expected.shape or not np.isfinite(got).all():
             return float("inf")
-        largest = max(largest, float(np.abs(got - expected).max()))
+        largest = max(largest, score_difference(got, expected, scales))
     return largest
+
+
+def score_scales(golden: Golden) -> Floats:
+    """Return what differences of each objective's scores are told in, shape (objectives,).
+
+    1, or the largest score of the pages where that is more: of an amount in thousands, a float32
+    holds no more than four digits behind the point. Probabilities are compared as they are.
+    """
+    scales: Floats = np.ones(1, np.float32)
+    for scores in golden.probabilities:
+        if scores.size:
+            scales = np.fmax(scales, np.abs(scores).max(axis=0))
+    return scales
+
+
+def score_difference(got: Floats, expected: Floats, scales: Floats) -> float:
+    """Return the largest difference of two arrays of scores, shape (candidates, objectives).
+
+    Args:
+        got: Scores.
+        expected: What they should be.
+        scales: As `score_scales` has them.
+    """
+    return float((np.abs(got - expected) / scales).max())
 
 
 def golden_to_json(golden: Golden) -> dict[str, Any]:
@@ -161,6 +189,7 @@ def golden_to_json(golden: Golden) -> dict[str, Any]:
             "identities": golden.identities.tolist(),
             **{name: _to_list(getattr(table, name)) for name in _TABLE_TYPES},
             "as_of_day": table.as_of_day,
+            "vectors": {name: _sparse_rows(rows) for name, rows in golden.vectors.items()},
         },
         "pages": [
             {
@@ -210,8 +239,12 @@ def golden_from_json(value: Mapping[str, Any], schema: Schema) -> Golden:
             identities=_read_array(products["identities"], np.int32, None),
             pages=pages,
             probabilities=probabilities,
+            vectors={
+                spec.name: _read_sparse_rows(products["vectors"][spec.name], table, spec.width)
+                for spec in schema.vectors
+            },
         )
-    except (KeyError, OverflowError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise BundleError(f"golden.json: got {error!r}, want pages of this schema") from error
 
 
@@ -258,6 +291,25 @@ def _read_array(
     if width and array.shape[1] != width:
         raise ValueError(f"{array.shape[1]} columns where {width} are wanted")
     return array
+
+
+def _sparse_rows(rows: Floats) -> dict[str, Any]:
+    """Return the rows that are not of zeros alone, which most are, and where they stand."""
+    held = np.flatnonzero((rows != 0).any(axis=1))
+    return {"rows": held.tolist(), "values": [_short(row) for row in rows[held]]}
+
+
+def _read_sparse_rows(value: Mapping[str, Any], table: ProductTable, width: int) -> Floats:
+    rows = np.zeros((table.unknown_row + 1, width), np.float32)
+    held = np.array(value["rows"], np.int64)
+    if held.size:
+        rows[held] = _read_array(value["values"], np.float32, width)
+    return rows
+
+
+def _short(row: Floats) -> list[float]:
+    # as float32 prints itself: half the digits, and the same number when it is read
+    return [float(str(value)) for value in row]
 
 
 def _to_list(array: np.ndarray) -> list[Any]:

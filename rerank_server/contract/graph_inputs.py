@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from rerank_server.contract.features import SEQUENCE_FEATURES
 from rerank_server.contract.page import Floats, Rows
+from rerank_server.contract.schema import VectorSpec
 from rerank_server.contract.text import TextEncoder
 
 PRODUCT_INPUTS = (
@@ -53,6 +54,8 @@ class ProductBatch:
         attributes: Attribute rows, shape (products, attributes).
         identities: Identity rows, shape (products,).
         factors: ALS factors, shape (products, factor width); zeros when there are none.
+        vectors: Named vectors, each of shape (products, its width), zeros where a product has
+            none; a name that is absent is one that no product has.
     """
 
     texts: Sequence[str]
@@ -61,6 +64,7 @@ class ProductBatch:
     attributes: Rows
     identities: Rows
     factors: Floats
+    vectors: Mapping[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,19 @@ class ScorerPage:
         return int(self.candidate_vectors.shape[0])
 
 
-def product_inputs(products: ProductBatch, text_encoder: TextEncoder) -> Arrays:
-    """Return the inputs of `product.onnx`."""
+def vector_inputs(vectors: Sequence[VectorSpec]) -> tuple[str, ...]:
+    """Return the inputs of `product.onnx` for named vectors: each and where it is present."""
+    return tuple(
+        name for spec in vectors for name in (f"vector_{spec.name}", f"vector_{spec.name}_present")
+    )
+
+
+def product_inputs(
+    products: ProductBatch, text_encoder: TextEncoder, vectors: Sequence[VectorSpec] = ()
+) -> Arrays:
+    """Return the inputs of `product.onnx` that reads named `vectors`."""
     token_ids, token_mask = text_encoder.encode(products.texts)
-    return {
+    arrays: Arrays = {
         "token_ids": token_ids,
         "token_mask": token_mask,
         "category": products.categories.astype(np.int64),
@@ -108,8 +121,21 @@ def product_inputs(products: ProductBatch, text_encoder: TextEncoder) -> Arrays:
         "attributes": products.attributes.astype(np.int64),
         "identity": products.identities.astype(np.int64),
         "factors": products.factors.astype(np.float32),
-        "factors_present": (products.factors != 0).any(axis=1).astype(np.float32),
+        "factors_present": present_rows(products.factors),
     }
+    for spec in vectors:
+        given = products.vectors.get(spec.name)
+        if given is None:
+            given = np.zeros((len(products.texts), spec.width), np.float32)
+        arrays[f"vector_{spec.name}"] = given.astype(np.float32)
+        arrays[f"vector_{spec.name}_present"] = present_rows(given)
+    return arrays
+
+
+def present_rows(vectors: Floats) -> Floats:
+    """Return 1 for each row that is not of zeros alone, float32, shape (rows,)."""
+    present: Floats = (vectors != 0).any(axis=1).astype(np.float32)
+    return present
 
 
 def query_inputs(queries: Sequence[str], text_encoder: TextEncoder) -> Arrays:

@@ -62,6 +62,19 @@ class SignalSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class VectorSpec:
+    """A vector of each product that something else made: of its image, sound or reviews.
+
+    Attributes:
+        name: Unique, snake case.
+        width: Numbers in it. One of zeros alone is none: the product does not have it.
+    """
+
+    name: str
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class Schema:
     """Names, orders and constants that the encoder needs.
 
@@ -80,6 +93,7 @@ class Schema:
         half_life_days: Half-life of the recency weight of co-purchase and ALS scores.
         als_regularisation: Lambda of the ALS fold-in.
         als_confidence: Alpha of the ALS fold-in.
+        vectors: Named vectors of products that the product graph reads, in its order.
     """
 
     features: tuple[FeatureSpec, ...]
@@ -96,6 +110,7 @@ class Schema:
     half_life_days: float = 90.0
     als_regularisation: float = 10.0
     als_confidence: float = 8.0
+    vectors: tuple[VectorSpec, ...] = ()
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -161,13 +176,14 @@ def schema_from_json(value: dict[str, Any]) -> Schema:
     rest: dict[str, Any] = {
         key: tuple(item) if isinstance(item, list) else item
         for key, item in value.items()
-        if key not in {"features", "product_columns", "signals"}
+        if key not in {"features", "product_columns", "signals", "vectors"}
     }
     try:
         return Schema(
             features=tuple(FeatureSpec(**item) for item in value["features"]),
             product_columns=tuple(ProductColumn(**item) for item in value["product_columns"]),
             signals=tuple(SignalSpec(**item) for item in value["signals"]),
+            vectors=tuple(VectorSpec(**item) for item in value.get("vectors", ())),
             **rest,
         )
     except (KeyError, TypeError) as error:

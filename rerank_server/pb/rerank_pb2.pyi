@@ -497,7 +497,8 @@ class ObjectiveColumn(_message.Message):
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Calibrated probability of the objective if the candidate is shown, 0 to 1, in the order of
-        RerankResponse.candidate_ids.
+        RerankResponse.candidate_ids. Of an objective that is an amount, such as money or seconds, the
+        expected amount in its own unit, >= 0; the bundle's manifest says which ones are.
         """
 
     def __init__(

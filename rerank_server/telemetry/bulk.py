@@ -107,9 +107,7 @@ class BulkSender:
             )
         if status != _HTTP_OK:
             kind = BulkUnreadableError if status == _HTTP_BAD_REQUEST else BulkError
-            raise kind(
-                f"http_{status}", f"bulk: got HTTP {status}, want 200: {_shown(answer)}"
-            )
+            raise kind(f"http_{status}", f"bulk: got HTTP {status}, want 200: {_shown(answer)}")
         try:
             items = json.loads(answer)["items"]
             return _result(documents, items)

@@ -89,7 +89,9 @@ async def test_a_challenger_is_seen_while_it_is_tried_and_not_after(
     value = metrics.registry().get_sample_value
     name = "crossrank_challenger_pages_total"
     store.load(other_folders.bundle, other_folders.products)
-    tried = {"bundle_id": store.bundles.challenger.bundle_id}
+    challenger = store.bundles.challenger
+    assert challenger is not None
+    tried = {"bundle_id": challenger.bundle_id}
     assert value(name, tried | {"role": "canary", "outcome": "ranked"}) == 0
     assert value("crossrank_challenger_rank_agreement", tried) is None
     store.divert(canary_percent=100, shadow=False)

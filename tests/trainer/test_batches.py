@@ -31,7 +31,7 @@ def test_a_batch_holds_each_page_and_masked_padding(tiny_log, train_pages):
         np.testing.assert_array_equal(batch.categories[index, :size], log.categories[rows])
         assert (batch.dense[index, size:] == 0).all()
         assert (batch.labels[index, size:] == 0).all()
-        assert (batch.fresh[index, size:] == 0).all()
+        assert (batch.counted[index, size:] == 0).all()
         # padding is the unknown product
         assert (batch.products[batch.candidates[index, size:]] == log.prepared.size).all()
         events = log.sequence_rows[page][log.sequence_rows[page] >= 0]
@@ -42,12 +42,15 @@ def test_a_batch_holds_each_page_and_masked_padding(tiny_log, train_pages):
     assert np.unique(batch.products).size == batch.products.size
 
 
-def test_fresh_marks_what_the_shopper_never_bought(tiny_log, train_pages):
+def test_a_trial_counts_what_the_shopper_never_bought_and_the_others_all(tiny_log, train_pages):
     batch = make_batch(tiny_log, train_pages)
     rows = rows_of(tiny_log, train_pages)
     own = tiny_log.dense[rows, tiny_log.schema.feature_names.index("own_count")]
     assert 0 < own.astype(bool).sum() < own.size
-    np.testing.assert_array_equal(batch.fresh[batch.mask > 0], own == 0)
+    counted = batch.counted[batch.mask > 0]
+    assert [head.name for head in batch.heads] == ["purchase", "trial", "discount"]
+    np.testing.assert_array_equal(counted[:, 1], own == 0)
+    assert (counted[:, [0, 2]] == 1).all()
 
 
 def test_a_page_without_events_keeps_one_masked_event(tiny_log):

@@ -33,6 +33,9 @@ def test_a_benchmark_writes_what_the_readme_shows(tmp_path: Path) -> None:
     assert results["seeds"] == [1]
     assert "--config trainer/configs/tiny.toml" in results["command"]
     assert {row["task"] for row in results["calibration"]} == {"Search", "Discovery", "Promotion"}
+    assert results["guard"][0]["choices"][0]["choice"]
+    assert any(promise["task"] == "Search" for promise in results["guard_promises"])
+    assert "single-category model" in results["guard_summary"][1]
     parts = {part["name"]: part for part in results["parts"]}
     assert {"CrossRank, seed 1", "LightGBM, Promotion, never bought"} < set(parts)
     assert any(name.endswith(" alone") for name in parts)

@@ -14,6 +14,7 @@ from trainer.calibration import (
     before_after_from_json,
     compare_calibration,
     fit_calibration,
+    fit_objectives,
     format_calibration,
     reliability,
 )
@@ -83,6 +84,42 @@ def test_a_small_category_stays_near_the_pooled_fit_and_a_large_one_leaves_it():
         got = fit_calibration(labels, logits, categories, 3)
         assert (abs(got.bias[2, 0] - 2.5) > 0.3) == near
         assert got.bias[2, 0] > got.bias[0, 0]
+
+
+def test_infinite_strength_is_the_pooled_fit_and_zero_each_categorys_own():
+    parts = [drawn(4_000, 0.7, 1.0, 1), drawn(3_000, 1.3, -1.0, 2)]
+    logits, labels = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+    categories = np.repeat([1, 2], [4_000, 3_000])
+    pooled = fit_calibration(labels, logits, categories, 3, strength=math.inf)
+    assert (pooled.scale == pooled.scale[0]).all()
+    assert (pooled.bias == pooled.bias[0]).all()
+    own = fit_calibration(labels, logits, categories, 3, strength=0)
+    for row, part in ((1, parts[0]), (2, parts[1])):
+        alone = fit_calibration(part[1], part[0], np.zeros(part[0].shape[0], int), 1)
+        assert own.scale[row] == pytest.approx(alone.scale[0], abs=1e-3)
+        assert own.bias[row] == pytest.approx(alone.bias[0], abs=1e-3)
+    assert own.scale[0] == pooled.scale[0]  # a category without candidates
+    gaps = [
+        float(fit.bias[1, 0] - fit.bias[2, 0])
+        for strength in (0, 1, 100, 10_000, math.inf)
+        for fit in [fit_calibration(labels, logits, categories, 3, strength=strength)]
+    ]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] == 0
+    with pytest.raises(CalibrationError, match="strength: got -1, want at least 0"):
+        fit_calibration(labels, logits, categories, 3, strength=-1)
+
+
+def test_objectives_are_fitted_on_the_candidates_that_count_for_them():
+    logits, labels = drawn(4_000, 0.8, 0.3)
+    counted = np.ones((4_000, 2), np.bool_)
+    counted[2_000:, 1] = False
+    both = np.repeat(labels, 2, axis=1)
+    categories = np.ones(4_000, int)
+    got = fit_objectives(both, np.repeat(logits, 2, axis=1), categories, counted, 2)
+    half = fit_calibration(labels[:2_000], logits[:2_000], categories[:2_000], 2)
+    assert got.scale[1, 1] == half.scale[1, 0]
+    assert got.scale[1, 0] != half.scale[1, 0]
 
 
 def test_the_order_within_a_category_never_turns_around():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import trainer
-from trainer.config import TrainConfig, read_config
+from trainer.config import TrainConfig, read_config, run_objectives
 from trainer.errors import ConfigError
 from trainer.log_config import read_log_config
 
@@ -95,6 +95,18 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
         ("objective_weights = [1.0]", "want one for each of the 3 objectives"),
         ('objectives = ["purchase", "purchase", "trial"]', "want each once"),
         ('surfaces = ["serch"]', "(nearest: search)"),
+        ('gate = "mmo"', "gate: got 'mmo', want one of shared, mmoe, ple (nearest: mmoe)"),
+        ("experts = 0", "experts: got 0, want at least 1"),
+        ('[[objective]]\nname = "a"\n[[objective]]\nname = "a"', "'a': got it twice"),
+        ('[[objective]]\nname = "a"\nwait = 1', "wait: got an unknown key"),
+        ('[[objective]]\nname = "a"\nwait = 1', "(nearest: weight)"),
+        ('[[objective]]\nname = "a"\namong = "never bought"', "(nearest: never_bought)"),
+        ('[[objective]]\nname = "a"\nweight = -1', "weight: got -1.0, want a number >= 0"),
+        ('[[objective]]\nname = "a"\nspace = "whole"', "space: got 'whole' without given"),
+        ('[[objective]]\nname = "a"\ngiven = "a"', "given: got 'a' itself"),
+        ('[[objective]]\nname = "a"\ngiven = "b"', "given: got 'b', want one of"),
+        ('[[objective]]\nname = "a"\nmetric = "ndcg"', "metric: got 'ndcg', want one of ndcg@K"),
+        ('objectives = ["a"]\n[[objective]]\nname = "a"', "objectives: got it beside"),
     ],
 )
 def test_values_that_cannot_be_used_are_refused(tmp_path, text, part):
@@ -121,3 +133,21 @@ def test_what_is_no_toml_file_is_refused(tmp_path):
     path.write_bytes(b'name = "\xff"')
     with pytest.raises(ConfigError, match="want TOML"):
         read_config(path)
+
+
+def test_tables_of_objectives_say_what_the_lists_say_and_more(tmp_path):
+    path = tmp_path / "run.toml"
+    head = 'name = "x"\nlog = "log.toml"\n'
+    path.write_text(
+        head + '[[objective]]\nname = "click"\n[[objective]]\nname = "trial"\nweight = 2\n',
+        encoding="utf-8",
+    )
+    config = read_config(path)
+    assert config.objectives == ("click", "trial")
+    assert config.objective_weights == (1.0, 2.0)
+    assert [objective.among for objective in run_objectives(config)] == ["all", "never_bought"]
+    path.write_text(head, encoding="utf-8")
+    usual = run_objectives(read_config(path))
+    assert [(o.name, o.weight, o.among) for o in usual] == [
+        ("purchase", 1.0, "all"), ("trial", 0.5, "never_bought"), ("discount", 0.2, "all")
+    ]  # fmt: skip

@@ -24,6 +24,7 @@ from trainer.export import (
     paddle_graphs,
     sized_pages,
 )
+from trainer.guard import DEFAULT, guard_from_json
 from trainer.pipeline import table_at
 from trainer.words import read_tokenizer
 
@@ -181,7 +182,8 @@ def test_the_manifest_says_what_was_trained(bundle, tiny_run):
     assert manifest.widths.product == manifest.widths.query == tiny_run.config.width
     assert bundle.vocabulary == tiny_run.catalogue.vocabulary
     report = json.loads((bundle.folder / "report.json").read_text(encoding="utf-8"))
-    assert report == {}
+    assert guard_from_json(report["guard"])[0].choice == DEFAULT
+    assert set(report) == {"guard", "calibration_trials"}
 
 
 def test_a_log_without_a_page_on_or_after_the_day_cannot_be_exported(tiny_run, table):

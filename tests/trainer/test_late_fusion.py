@@ -6,22 +6,26 @@ import numpy as np
 import pytest
 
 from tests.trainer.synthetic_pages import synthetic_pages
+from trainer.labels import Label
 from trainer.late_fusion import _best_factor, fit_tree_term
 from trainer.metrics import ndcg_at_k
 from trainer.network import score_pages
+from trainer.objectives import Head, Objective, objective_named
 from trainer.pageset import encoded_pages
+
+PURCHASE = Head(Objective("purchase"), Label("purchase"))
 
 
 def test_trees_that_know_more_than_the_network_get_the_largest_factor() -> None:
     pages = synthetic_pages(300)
     noise = np.random.default_rng(1).normal(size=pages.candidates)
-    assert _best_factor(noise, pages.objective("purchase"), pages, "purchase") == 4.0
+    assert _best_factor(noise, pages.objective("purchase"), pages, PURCHASE) == 4.0
 
 
 def test_trees_that_say_nothing_get_none() -> None:
     pages = synthetic_pages(300)
     perfect = 10 * pages.objective("purchase")
-    assert _best_factor(perfect, np.zeros(pages.candidates), pages, "purchase") == 0.0
+    assert _best_factor(perfect, np.zeros(pages.candidates), pages, PURCHASE) == 0.0
 
 
 def test_a_trial_is_judged_on_products_never_bought() -> None:
@@ -30,15 +34,23 @@ def test_a_trial_is_judged_on_products_never_bought() -> None:
     own = pages.feature("own_count") > 0
     trial = pages.objective("trial")
     trees = np.where(own, 100.0, -trial)
-    assert _best_factor(trial, trees, pages, "trial") == 0.0
+    assert _best_factor(trial, trees, pages, Head(objective_named("trial"), Label("trial"))) == 0.0
+
+
+def test_amounts_and_conditional_heads_take_no_trees() -> None:
+    pages = synthetic_pages(300)
+    trees, none = pages.objective("purchase"), np.zeros(pages.candidates)
+    for head in (
+        Head(Objective("purchase"), Label("purchase", type="value")),
+        Head(Objective("purchase", given="click"), Label("purchase"), parent=1),
+    ):
+        assert _best_factor(none, trees, pages, head) == 0.0
 
 
 def test_an_objective_without_a_positive_takes_no_trees() -> None:
     pages = synthetic_pages(50)
     pages.labels[:, 0] = 0
-    assert (
-        _best_factor(np.zeros(pages.candidates), np.ones(pages.candidates), pages, "purchase") == 0
-    )
+    assert _best_factor(np.zeros(pages.candidates), np.ones(pages.candidates), pages, PURCHASE) == 0
 
 
 def test_a_fitted_term_ranks_validation_pages_at_least_as_well(
@@ -54,7 +66,8 @@ def test_a_fitted_term_ranks_validation_pages_at_least_as_well(
         assert with_trees[name] >= without[name] - 1e-6
     assert max(with_trees[name] - without[name] for name in surfaces) > 0.01
     for row, name in enumerate(tiny_log.schema.surfaces):
-        assert term.weights[row].any() == (row in term.trees), name
+        assert term.weights[row].any() == (term.model_of[row] >= 0).all(), name
+    assert term.keeps_network  # trees are added, nothing is taken away
 
 
 @pytest.mark.parametrize("surfaces", [(), ("home",)])

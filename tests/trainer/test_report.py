@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -9,8 +10,11 @@ import pytest
 
 from tests.trainer.synthetic_pages import synthetic_pages
 from trainer.baselines import own_repeat, popularity, retrieval_order
-from trainer.calibration import compare_calibration, fit_calibration
+from trainer.bootstrap import Interval
+from trainer.calibration import CalibrationTrial, compare_calibration, fit_calibration
 from trainer.evaluate import evaluate
+from trainer.guard import DEFAULT, OWN_TREES, GuardChoice, Rival
+from trainer.guard_report import GuardEffect, GuardFigures, Promise
 from trainer.report import ReportError, read_training_log, write_report
 
 NAMES = ("neutral", "dairy", "pet & fish", "baby")
@@ -136,3 +140,42 @@ def test_a_training_log_of_a_killed_run_is_read(tmp_path):
         read_training_log(path)
     with pytest.raises(ReportError, match="want JSON lines"):
         read_training_log(tmp_path / "missing.jsonl")
+
+
+def test_choices_of_the_guard_and_trials_of_calibration_are_shown(
+    evaluation, calibration, tmp_path
+):
+    nothing = Interval(0.01, -0.01, 0.03)
+    guard = GuardFigures(
+        choices=(
+            GuardChoice(
+                "search", "dairy", 300, 80, 0.5,
+                (Rival(OWN_TREES, 0.6, Interval(0.1, 0.05, 0.15)),), OWN_TREES, "own trees ahead",
+            ),
+            GuardChoice("search", "baby", 3, 2, math.nan, (), DEFAULT, "3 validation pages"),
+        ),
+        effects=(GuardEffect("Search", "dairy", 500, 0.55, 0.5, Interval(0.05, 0.01, 0.09)),),
+        promises=(Promise("Search", "baby", 90, 0.5, "trees", 0.52, nothing),),
+    )  # fmt: skip
+    trials = [
+        CalibrationTrial("line", 4.0, 0.3444, 0.001, 0.0021, chosen=True),
+        CalibrationTrial("curve", math.inf, 0.3433, 0.002, 0.0042),
+    ]
+    text = write(
+        tmp_path / "report.html",
+        evaluation,
+        calibration={"Search": calibration},
+        calibration_trials=trials,
+        guard=guard,
+    )
+    page = Balance()
+    page.feed(text)
+    assert page.open == []
+    words = " ".join(" ".join(page.text).split())
+    assert "1 of 2 surfaces and categories are served by another ranking" in words
+    assert "own trees ahead" in words
+    assert "3 validation pages" in words
+    assert "kept" in words
+    assert "0.3444" in words
+    assert "chosen" in words
+    assert 'id="guard"' not in write(tmp_path / "none.html", evaluation)

@@ -115,3 +115,13 @@ def test_the_readme_shows_the_committed_results() -> None:
     path = ROOT / "tests/benchmarks/results/complete-journey.json"
     expected = results_markdown(json.loads(path.read_text(encoding="utf-8")))
     assert expected in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_guard_is_told_where_there_is_one() -> None:
+    results = _results()
+    assert "Guard" not in results_markdown(results)
+    results["guard_summary"] = ["1 of 2 is served by own trees.", "2 of 2 promises are kept."]
+    assert (
+        "**Guard.** 1 of 2 is served by own trees. 2 of 2 promises are kept."
+        in results_markdown(results)
+    )

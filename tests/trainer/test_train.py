@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -15,13 +14,21 @@ import paddle
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import trainer.train
 from tests.trainer.conftest import TINY_CONFIG
+from tests.trainer.stopped_runs import (
+    StopError,
+    assert_same_run,
+    journal_of,
+    state_of,
+    stop_before_step,
+)
 from trainer.batches import make_batch
 from trainer.checkpoint import BEST, CHECKPOINT
 from trainer.errors import ConfigError, TrainingError
+from trainer.journal import LOG
 from trainer.network import build_ranker
-from trainer.train import LOG, batch_losses, learning_rate, train, training_pages, validate
+from trainer.objective_losses import batch_losses
+from trainer.train import learning_rate, train, training_pages, validate
 
 
 @pytest.fixture(scope="module")
@@ -34,52 +41,6 @@ def config(tiny_config):
 def never_killed(config, tiny_log, tiny_catalogue, tmp_path_factory):
     folder = tmp_path_factory.mktemp("never-killed")
     return folder, train(config, tiny_log, tiny_catalogue, folder, progress=False)
-
-
-def state_of(folder: Path):
-    return paddle.load(str(folder / CHECKPOINT))
-
-
-def assert_same_run(folder: Path, other: Path) -> None:
-    """Weights, averages and moments agree to 1e-6, and so do progress and journal."""
-    first, second = state_of(folder), state_of(other)
-    assert first["progress"] == pytest.approx(second["progress"], abs=1e-6)
-    for part in ("network", "average", "optimiser"):
-        assert first[part].keys() == second[part].keys()
-        for name, value in first[part].items():
-            if name == "LR_Scheduler":
-                continue
-            np.testing.assert_allclose(
-                np.asarray(value), np.asarray(second[part][name]), atol=1e-6, err_msg=name
-            )
-    best, other_best = (paddle.load(str(path / BEST)) for path in (folder, other))
-    for name, value in best.items():
-        np.testing.assert_allclose(np.asarray(value), np.asarray(other_best[name]), atol=1e-6)
-    lines, others = journal_of(folder), journal_of(other)
-    assert [line["step"] for line in lines] == [line["step"] for line in others]
-    for line, twin in zip(lines, others, strict=True):
-        assert line == pytest.approx(twin, abs=1e-5)
-
-
-def journal_of(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
-
-
-class StopError(Exception):
-    """Ends a run at a step, as a kill would."""
-
-
-def stop_before_step(monkeypatch, step: int):
-    taken = 0
-
-    def counting(*arguments, **options):
-        nonlocal taken
-        taken += 1
-        if taken > step:
-            raise StopError
-        return make_batch(*arguments, **options)
-
-    monkeypatch.setattr(trainer.train, "make_batch", counting)
 
 
 @pytest.mark.parametrize("step", [3, 16, 25])
@@ -282,7 +243,7 @@ def test_the_loss_weighs_its_parts_and_trial_takes_what_was_never_bought(config,
     for index, (name, weight) in enumerate(
         zip(config.objectives, config.objective_weights, strict=True)
     ):
-        inside = (batch.fresh if name == "trial" else batch.mask) > 0
+        inside = batch.counted[:, :, index] > 0
         listwise, pointwise = [], []
         for page in range(8):
             z = logits[page, inside[page], index].astype(np.float64)

@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 from trainer.formats.columns import Table
 from trainer.formats.errors import DataError
 from trainer.formats.labelled_pages import LabelledPages, codes
+from trainer.formats.memory import check_memory
 from trainer.formats.neighbours import Neighbours, fit_neighbours, look_up
 from trainer.formats.query_pages import FOLDS, grades_of, query_folds
 
@@ -35,6 +36,9 @@ FEATURES = (
     "knn_all",
     "past_events",
     "in_other_categories",
+    "walk_all",
+    "walk_own_category",
+    "past_in_own_category",
 )
 
 
@@ -49,7 +53,17 @@ class _Lists:
 
     def drawn(self, most: int, seed: int) -> _Lists:
         """Return at most so many lists, drawn at random, in their order."""
-        kept = np.sort(np.random.default_rng(seed).permutation(len(self.names))[:most]).tolist()
+        return self._of(
+            np.sort(np.random.default_rng(seed).permutation(len(self.names))[:most]).tolist()
+        )
+
+    def with_a_choice(self) -> _Lists:
+        """Return the lists of two candidates or more."""
+        return self._of(
+            [index for index, candidates in enumerate(self.candidates) if len(candidates) > 1]
+        )
+
+    def _of(self, kept: list[int]) -> _Lists:
         return _Lists(
             [self.names[index] for index in kept],
             [self.categories[index] for index in kept],
@@ -73,7 +87,13 @@ def pages_of_runs(runs: list[Table], judged: list[Table], most: int, seed: int) 
         DataError: When no list has a judged product.
     """
     qrels = [table for table in judged if "qrel" in table.path.name.lower()] or judged
-    lists = _read_lists(runs, qrels).drawn(most, seed)
+    found = _read_lists(runs, qrels)
+    lists = found.with_a_choice()
+    left_out = len(found.names) - len(lists.names)
+    lists = lists.drawn(most, seed)
+    check_memory(
+        sum(map(len, lists.candidates)), len(FEATURES), 0, "smaller --pages, which bound the lists"
+    )
     past = _Past.read([table for table in judged if all(table is not qrel for qrel in qrels)])
     ids = sorted({name for page in lists.candidates for name in page} | set(past.products))
     row_of = {name: row for row, name in enumerate(ids)}
@@ -122,8 +142,13 @@ def pages_of_runs(runs: list[Table], judged: list[Table], most: int, seed: int) 
             "popularity": "popularity_in_own_category",
             "item-kNN": "knn_all",
             "item-kNN, own category": "knn_own_category",
+            "random walk": "walk_all",
         },
-        facts={"lists": len(lists.names), "past events": int(past.shopper.size)},
+        facts={
+            "lists": len(lists.names),
+            "past events": int(past.shopper.size),
+            **({"lists of one candidate, left out": left_out} if left_out else {}),
+        },
     )
 
 
@@ -200,7 +225,7 @@ def _lists_of(run: Table) -> Iterator[tuple[str, list[str]]]:
         values = run.frame[joined]
         parts = values.str.split(",") if values.dtype == pl.String else values
         for name, candidates in zip(names.to_list(), parts.to_list(), strict=True):
-            yield name, list(dict.fromkeys(map(str, candidates)))
+            yield name, [item for item in dict.fromkeys(map(str, candidates)) if item]
         return
     by_rank = run.has("rank")
     order = run.read("rank" if by_rank else "score").cast(pl.Float64)
@@ -250,6 +275,7 @@ def _features(
     dense[:, 5] = look_up(everything.together, weights, page, rows)
     dense[:, 6] = np.log1p(np.bincount(owner, minlength=count))[page]
     of_event, of_page = np.array(past.category), np.array(lists.categories)
+    dense[:, 8] = look_up(everything.walk, weights, page, rows)
     markets = np.zeros(size)
     for category in dict.fromkeys([*past.category, *lists.categories]):
         inside = of_event == category
@@ -260,5 +286,8 @@ def _features(
             dense[here, 3] = np.log1p(fit.counts[rows[here]])
             dense[here, 4] = look_up(fit.together, weights, page[here], rows[here])
             dense[here, 7] = -(fit.counts[rows[here]] > 0).astype(np.float32)
+            dense[here, 9] = look_up(fit.walk, weights, page[here], rows[here])
+            known = np.asarray(weights @ (fit.counts > 0).astype(np.float64))
+            dense[here, 10] = np.log1p(known[page[here]])
     dense[:, 7] += markets[rows]
     return dense, history

@@ -27,20 +27,27 @@ _AGE = SEQUENCE_FEATURES.index("log_age_days")
 _PAGE_CATEGORY = SEQUENCE_FEATURES.index("page_category")
 
 
-def encoded_fold(pages: LabelledPages, fold: int) -> EncodedLog:
+def encoded_fold(pages: LabelledPages, fold: int, *, scaled_on: int | None = None) -> EncodedLog:
     """Return the pages of one fold, features scaled on its training pages.
 
     A category without a training page has row 0, the neutral one, as a server would see it.
     Labels are (2^grade - 1) / (2^best - 1), so that a product of the best grade is 1.
+
+    Args:
+        pages: The data set.
+        fold: Which of its folds.
+        scaled_on: The fold whose training pages give the scales, this one where not given: a
+            network that goes on from another's weights reads features on the other's scales.
     """
     splits = pages.folds[fold]
     chosen = np.flatnonzero(splits >= 0)
     sizes = np.diff(pages.offsets)[chosen]
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     rows = np.arange(offsets[-1]) + np.repeat(pages.offsets[chosen] - offsets[:-1], sizes)
-    of_rows = np.repeat(splits[chosen], sizes)
     dense = pages.dense[rows]
-    schema = fit_scales(_schema(pages), dense, _sample(np.flatnonzero(of_rows == TRAIN)))
+    training = np.repeat(pages.folds[fold if scaled_on is None else scaled_on] == TRAIN,
+                         np.diff(pages.offsets))  # fmt: skip
+    schema = fit_scales(_schema(pages), pages.dense, _sample(np.flatnonzero(training)))
     known = np.isin(pages.product_categories, trained_categories(pages, fold))
     categories = np.where(known, pages.product_categories, 0).astype(np.int32)
     gains = np.exp2(pages.grades[rows].astype(np.float32)) - 1.0
@@ -118,15 +125,20 @@ class Texts:
         )
 
 
-def catalogue_of(pages: LabelledPages, fold: int, log: EncodedLog, texts: Texts) -> Catalogue:
-    """Return the inputs of the product tower; a product no training page holds has no identity."""
+def catalogue_of(
+    pages: LabelledPages, fold: int, log: EncodedLog, texts: Texts, *, identities: bool = True
+) -> Catalogue:
+    """Return the inputs of the product tower; a product no training page holds has no identity.
+
+    Without `identities` no product has one, so that networks of all folds have equal shapes.
+    """
     training = np.repeat(pages.folds[fold] == TRAIN, np.diff(pages.offsets))
     events = pages.history[pages.folds[fold] == TRAIN]
     trained = np.union1d(pages.rows[training], events[events >= 0])
     size = len(pages.product_texts)
-    identities = np.zeros(size + 1, np.int32)
-    if (pages.history >= 0).any():  # without events a product is seen once, so there is no taste
-        identities[trained] = np.arange(1, trained.size + 1)
+    own = np.zeros(size + 1, np.int32)
+    if identities and (pages.history >= 0).any():  # without events a product is seen once
+        own[trained] = np.arange(1, trained.size + 1)
     described = texts.categories
     neutral = described[trained_categories(pages, fold) - 1]
     middle = neutral.mean(axis=0) if neutral.size else described.mean(axis=0)
@@ -136,7 +148,7 @@ def catalogue_of(pages: LabelledPages, fold: int, log: EncodedLog, texts: Texts)
         vocabulary=Vocabulary(
             levels=(pages.categories, ()),
             attributes=(pages.brands, ()),
-            identities=tuple(str(row) for row in trained) if identities.any() else (),
+            identities=tuple(str(row) for row in trained) if own.any() else (),
         ),
         text=texts.products,
         categories=categories,
@@ -144,7 +156,7 @@ def catalogue_of(pages: LabelledPages, fold: int, log: EncodedLog, texts: Texts)
         attributes=np.stack(
             [np.append(pages.product_brands, np.int32(0)), np.zeros_like(categories)], axis=1
         ),
-        identities=identities,
+        identities=own,
         factors=np.zeros((size + 1, _FACTORS), np.float32),
         factors_present=np.zeros(size + 1, np.float32),
         query_text=texts.queries,

@@ -78,6 +78,7 @@ def read_events(tables: list[Table], catalogue: Table | None = None) -> Events:
         DataError: When nothing is left, or times are no numbers.
     """
     frame = pl.concat([_plain(table) for table in tables])
+    frame = frame.unique(["shopper", "product", "time"], keep="first", maintain_order=True)
     frame, grade = _positives(frame)
     if frame.height == 0:
         raise DataError(f"{tables[0].path.name}: got no event with a shopper and a product")
@@ -186,9 +187,14 @@ def splits_leave_last_out(events: Events) -> tuple[npt.NDArray[np.int8], str]:
     little of what came last as those of test pages. Where the data say which shoppers are for
     training, validation and test, the last event of each is asked of it instead, and of training
     shoppers the one before too. A shopper's first event has no past, so it is asked of nobody.
+    Where events have places and no time, those of one place are asked alike.
     """
     place = np.arange(events.shopper.size)
-    from_end = events.last - 1 - place
+    step = place
+    if not events.timed and place.size:
+        fresh = (np.diff(events.shopper, prepend=-1) != 0) | (np.diff(events.time, prepend=-1) != 0)
+        step = np.cumsum(fresh)
+    from_end = step[events.last - 1] - step
     if (events.split >= 0).all():
         asked = (from_end == 0) | ((events.split == TRAIN) & (from_end == 1))
         split = np.where(asked, events.split, -1)
@@ -197,7 +203,7 @@ def splits_leave_last_out(events: Events) -> tuple[npt.NDArray[np.int8], str]:
         by_place = np.array([TEST, VALIDATION, TRAIN, TRAIN, -1])
         split = by_place[np.minimum(from_end, by_place.size - 1)]
         told = "leave last out: a shopper's last event is tested, the one before validates"
-    return np.where(place > events.first, split, -1).astype(np.int8), told
+    return np.where(step > step[events.first], split, -1).astype(np.int8), told
 
 
 def first_at_once(events: Events, seconds: int) -> Integers:

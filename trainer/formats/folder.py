@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainer.formats.candidate_lists import pages_of_runs
 from trainer.formats.columns import find_tables, format_name, read_folder
+from trainer.formats.joined import joined
 from trainer.formats.labelled_pages import LabelledPages
 from trainer.formats.query_pages import pages_of_judgments, pages_of_pairs
 from trainer.formats.shopper_pages import (
@@ -24,11 +25,13 @@ class Reading:
         format: A word of `NAMES`; empty: whatever the columns show.
         limits: Of pages and candidates, for the formats of shoppers.
         seed: Of every draw.
+        source: Folder of a data set that is learned from beside, read alike.
     """
 
     format: str = ""
     limits: ShopperLimits = field(default_factory=ShopperLimits)
     seed: int = 7
+    source: Path | None = None
 
 
 def read_pages(folder: Path, reading: Reading) -> LabelledPages:
@@ -38,6 +41,14 @@ def read_pages(folder: Path, reading: Reading) -> LabelledPages:
         FormatError: When its columns are of no format, or not of the one that was named.
         DataError: When there is nothing to rank or to learn.
     """
+    pages = _read_one(folder, reading)
+    if reading.source is None:
+        return pages
+    others = _read_one(reading.source, replace(reading, format=""))
+    return joined(pages, others, (folder.resolve().name, reading.source.resolve().name))
+
+
+def _read_one(folder: Path, reading: Reading) -> LabelledPages:
     wanted = format_name(reading.format) if reading.format else None
     name, tables = find_tables(folder, read_folder(folder), wanted)
     if name == "pairs":

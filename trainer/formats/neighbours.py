@@ -1,4 +1,4 @@
-"""What is bought together and after one another: item-kNN and its sequential form, from events."""
+"""What is bought together and after one another: item-kNN, its sequential form, random walks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ Doubles = npt.NDArray[np.float64]
 
 MOST_EVENTS = 100  # of one shopper: pairs grow with the square
 _STEPS = 3  # events that count as shortly after
+_BACKWARD = 0.5  # of what came before, and of what came at any distance
+_POPULARITY = 0.4
 _AT_ONCE = 512
 
 
@@ -23,21 +25,25 @@ class Neighbours:
     Attributes:
         together: Cosine of two products' shoppers, shape (products, products), diagonal zero.
         after: Strength with which column follows row, alike.
+        walk: Chance of a walk from row over a shopper to column, popular columns held back, alike.
         counts: Events of each product, shape (products,).
     """
 
     together: csr_matrix
     after: csr_matrix
+    walk: csr_matrix
     counts: Doubles
 
 
 def fit_neighbours(shoppers: Integers, products: Integers, size: int) -> Neighbours:
-    """Fit both kinds of neighbours.
+    """Fit every kind of neighbours.
 
     together(a, b) = |shoppers of a and b| / sqrt(|shoppers of a| |shoppers of b|) (Sarwar et al.
-    2001); after(a, b) = sum over b at most three events after a of 1 / gap, divided by
-    sqrt(count(a) count(b)) (sequential item-kNN, Ludewig and Jannach 2018, without its decay).
-    Of a shopper the latest `MOST_EVENTS` events count.
+    2001); after(a, b) = sum over b at most three events after a of 1 / gap, plus half of that
+    from b to a and half of the shoppers of both, divided by sqrt(count(a) count(b)) (sequential
+    item-kNN, Ludewig and Jannach 2018, without its decay); walk(a, b) = sum over shoppers u of
+    both of 1 / (|shoppers of a| |products of u|), divided by |shoppers of b|^0.4 (RP3beta,
+    Paudel et al. 2016). Of a shopper the latest `MOST_EVENTS` events count.
 
     Args:
         shoppers: Shopper of each event, sorted, shape (events,).
@@ -55,11 +61,24 @@ def fit_neighbours(shoppers: Integers, products: Integers, size: int) -> Neighbo
     bought.sum_duplicates()
     bought.data[:] = 1.0
     together = csr_matrix(bought.T @ bought)
+    shoppers_of = np.asarray(bought.sum(axis=0)).ravel()
+    onwards = _followers(owner, products, size)
+    followers = csr_matrix(onwards + _BACKWARD * onwards.T + _BACKWARD * together)
     return Neighbours(
-        _cosine(together, np.asarray(bought.sum(axis=0)).ravel()),
-        _cosine(_followers(owner, products, size), counts),
+        _cosine(together, shoppers_of),
+        _cosine(followers, counts),
+        _walk(bought, shoppers_of),
         counts,
     )
+
+
+def _walk(bought: csr_matrix, shoppers_of: Doubles) -> csr_matrix:
+    share = csr_matrix(bought.multiply(1.0 / np.maximum(bought.sum(axis=1), 1.0)))
+    matrix = csr_matrix(bought.T @ share)
+    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    matrix.data /= shoppers_of[row] * shoppers_of[matrix.indices] ** _POPULARITY
+    matrix.data[row == matrix.indices] = 0.0
+    return matrix
 
 
 def _followers(owner: Integers, products: Integers, size: int) -> csr_matrix:

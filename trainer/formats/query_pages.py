@@ -7,6 +7,9 @@ rankings that saw no judgment of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -14,7 +17,9 @@ import polars as pl
 from trainer.formats.columns import Table
 from trainer.formats.errors import DataError
 from trainer.formats.labelled_pages import TEST, TRAIN, VALIDATION, LabelledPages, codes
-from trainer.formats.lexical import LEXICAL_FEATURES, lexical_features
+from trainer.formats.lexical import LEXICAL_FEATURES, Fields, lexical_features
+from trainer.formats.memory import check_memory
+from trainer.formats.texts import plain_text
 
 FOLDS = 3
 MOST_GRADES = 8
@@ -131,33 +136,36 @@ def _query_pages(
     products: Table,
     seed: int,
 ) -> LabelledPages:
-    names, of_row = np.unique(np.array(queries, dtype=object).astype(str), return_inverse=True)
-    order = np.argsort(of_row, kind="stable")
-    rows, grades, of_row = rows[order], grades[order], of_row[order]
-    offsets = np.searchsorted(of_row, np.arange(names.size + 1)).astype(np.int64)
-    kept_names = [str(value) for value in names]
-    titles = products.text("title")
-    texts = products.text("title", "brand", "description", "category")
+    fields, shortened = _fields(products)
+    pages = _group(queries, rows, grades, fields.everything)
+    offsets, page_queries = pages.offsets, np.arange(len(pages.queries), dtype=np.int32)
+    rows, grades = pages.rows, pages.grades
+    check_memory(
+        rows.size,
+        len(LEXICAL_FEATURES),
+        len(fields.titles),
+        f"fewer rows of {products.path.name}",
+    )
     categories = products.text("category")
     if not any(categories):
         categories = [ONE_CATEGORY] * len(categories)
     of_category, category_names = codes(categories)
     of_brand, brands = codes(products.text("brand"))
-    page_queries = np.arange(names.size, dtype=np.int32)
-    features = lexical_features(kept_names, titles, texts, offsets, rows, page_queries)
-    best_first = np.lexsort((-features[:, 1], np.repeat(page_queries, np.diff(offsets))))
+    features = lexical_features(pages.queries, fields, offsets, rows, page_queries)
+    best = features[:, LEXICAL_FEATURES.index("bm25_all")]
+    best_first = np.lexsort((-best, np.repeat(page_queries, np.diff(offsets))))
     rows, grades, features = rows[best_first], grades[best_first], features[best_first]
     others, other_names = _other_features(products, rows, of_brand, offsets)
     return LabelledPages(
         format=name,
         protocol=f"{FOLDS} folds of queries; candidates of a page are the query's judged products",
         surface="search",
-        product_texts=texts,
+        product_texts=list(fields.everything),
         product_categories=of_category,
         product_brands=of_brand,
         categories=category_names,
         brands=brands,
-        queries=kept_names,
+        queries=pages.queries,
         offsets=offsets,
         rows=rows,
         grades=grades,
@@ -165,16 +173,82 @@ def _query_pages(
         feature_names=(*LEXICAL_FEATURES, *other_names),
         clusters=page_queries,
         page_queries=page_queries,
-        positives_total=np.full(names.size, -1, np.int32),
-        history=np.full((names.size, 1), -1, np.int32),
+        positives_total=np.full(page_queries.size, -1, np.int32),
+        history=np.full((page_queries.size, 1), -1, np.int32),
         folds=query_folds(page_queries, seed),
         rankings={
             "BM25": "bm25_all",
             "kNN of word vectors": "cosine_all",
             **({"popularity": "judged_elsewhere"} if others[:, 1].any() else {}),
         },
-        facts={"queries": int(names.size), "judgments": int(rows.size)},
+        facts={
+            "queries": int(page_queries.size),
+            "judgments": int(rows.size),
+            **pages.left_out,
+            **({"texts shortened": shortened} if shortened else {}),
+        },
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """Judgments page by page, and how many were left out of them for what reason."""
+
+    queries: list[str]
+    offsets: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int32]
+    grades: npt.NDArray[np.uint8]
+    left_out: dict[str, float | int | str]
+
+
+def _group(
+    queries: list[str],
+    rows: npt.NDArray[np.int32],
+    grades: npt.NDArray[np.uint8],
+    texts: Sequence[str],
+) -> _Grouped:
+    """Return one page a query; a product judged twice keeps its first judgment.
+
+    Products are the same when their texts are. A page of one product is no choice and left out.
+    """
+    frame = pl.DataFrame(
+        {
+            "query": queries,
+            "product": [texts[row] or str(row) for row in rows.tolist()],
+            "row": rows,
+            "grade": grades,
+        }
+    )
+    distinct = frame.unique(["query", "product"], keep="first", maintain_order=True)
+    kept = distinct.filter(pl.len().over("query") > 1).sort("query", maintain_order=True)
+    if kept.height == 0:
+        raise DataError("queries: got none with two judged products or more, want some")
+    names = kept["query"].unique(maintain_order=True)
+    sizes = kept.group_by("query", maintain_order=True).len()["len"].to_numpy()
+    left_out: dict[str, float | int | str] = {}
+    if distinct.height < frame.height:
+        left_out["judged twice, left out"] = frame.height - distinct.height
+    if kept.height < distinct.height:
+        left_out["pages of one candidate, left out"] = distinct.height - kept.height
+    return _Grouped(
+        names.to_list(),
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        kept["row"].to_numpy().astype(np.int32),
+        kept["grade"].to_numpy().astype(np.uint8),
+        left_out,
+    )
+
+
+def _fields(products: Table) -> tuple[Fields, int]:
+    """Return the texts of every field without markup, and how many were cut short."""
+    titles, descriptions = products.text("title"), products.text("description")
+    brands = products.text("brand")
+    cut = [plain_text(text) for text in (*titles, *descriptions)]
+    titles, descriptions = ([text for text, _ in cut[: len(titles)]],
+                            [text for text, _ in cut[len(titles) :]])  # fmt: skip
+    rest = zip(titles, brands, descriptions, products.text("category"), strict=True)
+    everything = [" ".join(part for part in parts if part) for parts in rest]
+    return Fields(titles, brands, descriptions, everything), sum(short for _, short in cut)
 
 
 def _other_features(

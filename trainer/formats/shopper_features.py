@@ -24,6 +24,9 @@ FEATURES = (
     "knn_own_category",
     "knn_after",
     "knn_after_own_category",
+    "knn_of_last",
+    "walk",
+    "walk_own_category",
     "text_like_past",
     "text_like_last",
     "text_like_own_category",
@@ -31,7 +34,7 @@ FEATURES = (
     "past_events_in_category",
 )
 _DECAY = 0.9  # of an event's weight with each later event
-_AFTER_DECAY = 0.6
+_AFTER_DECAY = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def shopper_features(
     ]
     far, far_own = weights(_DECAY, everything), weights(_DECAY, same)
     near, near_own = weights(_AFTER_DECAY, everything), weights(_AFTER_DECAY, same)
+    last = weights(1.0, back == 0)
     for number, fit in enumerate(fits):
         inside = fit_of[page] == number
         if not inside.any():
@@ -109,6 +113,9 @@ def shopper_features(
         columns["knn_own_category"][inside] = look_up(fit.together, far_own, *of)
         columns["knn_after"][inside] = look_up(fit.after, near, *of)
         columns["knn_after_own_category"][inside] = look_up(fit.after, near_own, *of)
+        columns["knn_of_last"][inside] = look_up(fit.after, last, *of)
+        columns["walk"][inside] = look_up(fit.walk, far, *of)
+        columns["walk_own_category"][inside] = look_up(fit.walk, far_own, *of)
     if any(texts):
         _add_texts(columns, texts, (far, near, far_own), page, rows)
     return np.stack([columns[name] for name in FEATURES], axis=1).astype(np.float32)

@@ -22,13 +22,16 @@ from trainer.formats.events import (
     splits_leave_last_out,
 )
 from trainer.formats.labelled_pages import TEST, TRAIN, VALIDATION, LabelledPages
+from trainer.formats.memory import check_memory
 from trainer.formats.neighbours import Neighbours, fit_neighbours
+from trainer.formats.retrieved import retrieve
 from trainer.formats.shopper_features import FEATURES, TargetPages, shopper_features
 
 Integers = npt.NDArray[np.int64]
 
 _HISTORY = 32
 _MOST_PAST = 200  # events of a page's past that features read
+_GROUPS = 4  # of shoppers, each unseen by the neighbours that its training pages read
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,15 @@ class ShopperLimits:
         candidates: Of a training or validation page, the asked one included.
         test_candidates: Of a test page.
         drop_same_day: Leave the events of the asked event's own day out of its past.
+        full: Rank the whole category, but what the shopper had: candidates are what kNN, texts and
+            popularity retrieve out of it, and a product that they miss counts as not found.
     """
 
     pages: tuple[int, int, int] = (6_000, 1_000, 2_000)
     candidates: int = 100
     test_candidates: int = 100
     drop_same_day: bool = False
+    full: bool = False
 
 
 def pages_of_ratings(tables: list[Table], limits: ShopperLimits, seed: int) -> LabelledPages:
@@ -74,7 +80,7 @@ def pages_of_interactions(
     split, protocol = splits_leave_last_out(events)
     texts = catalogue.text("title", "brand", "description")
     by_id = dict(zip(catalogue.text("id"), texts, strict=True))
-    ends = np.arange(events.shopper.size)
+    ends = np.arange(events.shopper.size) if events.timed else first_at_once(events, 1)
     if limits.drop_same_day and events.timed:
         ends = first_at_once(events, SECONDS_PER_DAY)
         protocol += ", without the past of the same day"
@@ -93,26 +99,31 @@ def _pages(
 ) -> LabelledPages:
     random = np.random.default_rng(seed)
     targets = _targets(events, split, limits, random)
+    product_texts = [texts.get(product, "") for product in events.product_ids]
+    by_time = name == "ratings"
+    fits, fit_of = (_fits_by_time if by_time else _fits_by_shopper)(events, split, targets)
     end = ends[targets]
     begin = np.maximum(events.first[targets], end - _MOST_PAST)
-    members = [
-        np.flatnonzero(events.category == code) for code in range(len(events.categories) + 1)
-    ]
-    counts = np.where(split[targets] == TEST, limits.test_candidates, limits.candidates)
-    candidates = [
-        _draw(events, members, target, count, random)
-        for target, count in zip(targets.tolist(), counts.tolist(), strict=True)
-    ]
+    parts = split[targets].astype(np.int64)
+    most = np.where(parts == TEST, limits.test_candidates, limits.candidates)
+    check_memory(int(most.sum()), len(FEATURES), len(product_texts), "smaller --pages")
+    found: list[Integers]
+    if limits.full:
+        found = retrieve(events, targets, (begin, end), fits, fit_of, product_texts, most)
+    else:
+        found = _drawn(events, targets, most, random)
+    kept = _reached(events, targets, found, parts) if limits.full else np.ones(len(found), np.bool_)
+    targets, begin, end, parts = targets[kept], begin[kept], end[kept], parts[kept]
+    fit_of = fit_of[kept]
+    candidates = [rows for rows, keep in zip(found, kept.tolist(), strict=True) if keep]
     sizes = np.array([rows.size for rows in candidates])
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     rows = np.concatenate(candidates)
-    product_texts = [texts.get(product, "") for product in events.product_ids]
     page = TargetPages(offsets, rows, begin, end)
     asked = np.repeat(events.product[targets], sizes)
     return LabelledPages(
         format=name,
-        protocol=f"{protocol}; {limits.test_candidates - 1} others of its category, drawn evenly "
-        f"(training and validation {limits.candidates - 1})",
+        protocol=f"{protocol}; {_told(limits)}",
         surface="home",
         product_texts=product_texts,
         product_categories=events.category,
@@ -123,20 +134,19 @@ def _pages(
         offsets=offsets,
         rows=rows.astype(np.int32),
         grades=np.where(rows == asked, np.repeat(events.grade[targets], sizes), 0).astype(np.uint8),
-        dense=shopper_features(
-            events, page, _fits(events, split), split[targets].astype(np.int64), product_texts
-        ),
+        dense=shopper_features(events, page, fits, fit_of, product_texts),
         feature_names=FEATURES,
         clusters=events.shopper[targets].astype(np.int32),
         page_queries=np.full(targets.size, -1, np.int32),
         positives_total=np.ones(targets.size, np.int32),
         history=_history(events, begin, end),
-        folds=(split[targets],),
+        folds=(parts.astype(np.int8),),
         rankings={
             "popularity": "popularity",
             "item-kNN": "knn_all",
             "item-kNN, own category": "knn_own_category",
             "sequential item-kNN": "knn_after",
+            "random walk": "walk",
         },
         facts={
             "shoppers": int(np.unique(events.shopper).size),
@@ -145,6 +155,41 @@ def _pages(
             "most pages per split": ", ".join(map(str, limits.pages)),
         },
     )
+
+
+def _told(limits: ShopperLimits) -> str:
+    """Return what a page's candidates are, in words."""
+    if limits.full:
+        return (
+            f"full ranking of the category but what the shopper had, of which {limits.candidates} "
+            "retrieved candidates are reordered; a product that is not among them counts as 0"
+        )
+    return (
+        f"{limits.test_candidates - 1} others of its category, drawn evenly (training and "
+        f"validation {limits.candidates - 1})"
+    )
+
+
+def _drawn(
+    events: Events, targets: Integers, most: Integers, random: np.random.Generator
+) -> list[Integers]:
+    members = [
+        np.flatnonzero(events.category == code) for code in range(len(events.categories) + 1)
+    ]
+    return [
+        _draw(events, members, target, count, random)
+        for target, count in zip(targets.tolist(), most.tolist(), strict=True)
+    ]
+
+
+def _reached(
+    events: Events, targets: Integers, found: list[Integers], parts: Integers
+) -> npt.NDArray[np.bool_]:
+    """Flag the pages with the asked product among the candidates, and every test page."""
+    asked = events.product[targets].tolist()
+    kept: npt.NDArray[np.bool_] = parts == TEST
+    kept |= [bool((rows == product).any()) for rows, product in zip(found, asked, strict=True)]
+    return kept
 
 
 def _targets(
@@ -163,11 +208,30 @@ def _targets(
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def _fits(events: Events, split: npt.NDArray[np.int8]) -> list[Neighbours]:
+def _fits_by_time(
+    events: Events, split: npt.NDArray[np.int8], targets: Integers
+) -> tuple[list[Neighbours], Integers]:
     """Return the fit that pages of each split read: on what no page of it or a later one asks."""
     size = len(events.product_ids)
     chosen = [split < part for part in (TRAIN, VALIDATION, TEST)]
-    return [fit_neighbours(events.shopper[c], events.product[c], size) for c in chosen]
+    fits = [fit_neighbours(events.shopper[c], events.product[c], size) for c in chosen]
+    return fits, split[targets].astype(np.int64)
+
+
+def _fits_by_shopper(
+    events: Events, split: npt.NDArray[np.int8], targets: Integers
+) -> tuple[list[Neighbours], Integers]:
+    """Return fits on what is neither for validation nor for test.
+
+    A training page reads one that its shopper's group has no part in, so that it does not know
+    what the page asks for and still knows nearly as much as that of test pages, which is on all.
+    """
+    size, group = len(events.product_ids), events.shopper % _GROUPS
+    known = split < VALIDATION
+    chosen = [known & (group != number) for number in range(_GROUPS)] + [known]
+    fits = [fit_neighbours(events.shopper[c], events.product[c], size) for c in chosen]
+    training = split[targets] == TRAIN
+    return fits, np.where(training, group[targets], _GROUPS).astype(np.int64)
 
 
 def _draw(

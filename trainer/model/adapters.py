@@ -1,4 +1,4 @@
-"""The few parameters of each category: low-rank adapters, bias and scale; slot 0 is neutral."""
+"""The few parameters of each category: adapters, bias and scale; slot 0 is neutral."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ class LowRankAdapter(nn.Layer):
     """
 
     def __init__(self, width_in: int, width_out: int, categories: int, rank: int) -> None:
-        """Start as the plain layer: every B_c is zero."""
+        """Start as the plain layer: every B_c is zero. It stays one at a rank of 0."""
         super().__init__()
         self.shared = nn.Linear(width_in, width_out)
+        self._adapted = rank > 0
+        if not self._adapted:
+            return
         self._down = nn.Linear(width_in, categories * rank, bias_attr=False)
         self._up = nn.Linear(
             categories * rank,
@@ -32,8 +35,48 @@ class LowRankAdapter(nn.Layer):
 
     def forward(self, values: Tensor, categories: Tensor) -> Tensor:
         """Return shape (pages, candidates, width_out) for categories (pages, candidates)."""
+        if not self._adapted:
+            shared: Tensor = self.shared(values)
+            return shared
         own = functional.embedding(categories, self._own)
         return self.shared(values) + self._up(self._down(values) * own)
+
+
+class StarAdapter(nn.Layer):
+    """A linear layer whose weights each category multiplies by its own (STAR, Sheng et al. 2021).
+
+    y = (W * W_c) x + b + b_c, eq. 3 of the paper. W_c is 1 + B_c A_c: at a rank as large as the
+    layer these are STAR's own weights, at a smaller one their low-rank form, which is computed
+    without building W_c: (W * b a') x = b * W (a * x). Parameters lie as in `LowRankAdapter`.
+    """
+
+    def __init__(self, width_in: int, width_out: int, categories: int, rank: int) -> None:
+        """Start as the plain layer: every B_c and b_c is zero, so that every W_c is one."""
+        super().__init__()
+        zero = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
+        self.shared = nn.Linear(width_in, width_out)
+        self._rank, self._width_in, self._width_out = rank, width_in, width_out
+        self._down = nn.Linear(width_in, categories * rank, bias_attr=False)
+        self._up = nn.Linear(categories * rank, width_out, weight_attr=zero, bias_attr=False)
+        self._bias = nn.Embedding(categories, width_out, weight_attr=zero)
+        seen = np.ones((categories, 1), np.float32)
+        seen[0] = 0.0  # slot 0: categories never seen fall back to the shared layer
+        self.register_buffer("_seen", paddle.to_tensor(seen))
+
+    def forward(self, values: Tensor, categories: Tensor) -> Tensor:
+        """Return shape (pages, candidates, width_out) for categories (pages, candidates)."""
+        rank = self._rank
+        own_in = self._down.weight.transpose([1, 0]).reshape([-1, rank * self._width_in])
+        own_out = self._up.weight.reshape([-1, rank * self._width_out])
+        own_in = functional.embedding(categories, own_in)  # (pages, candidates, rank * width_in)
+        own_out = functional.embedding(categories, own_out)
+        added = self._bias(categories)
+        for row in range(rank):
+            narrow = own_in[:, :, row * self._width_in : (row + 1) * self._width_in]
+            wide = own_out[:, :, row * self._width_out : (row + 1) * self._width_out]
+            added = added + wide * paddle.matmul(values * narrow, self.shared.weight)
+        shared: Tensor = self.shared(values)
+        return shared + functional.embedding(categories, self._seen) * added
 
 
 class CategoryAffine(nn.Layer):
@@ -53,26 +96,3 @@ class CategoryAffine(nn.Layer):
         """Return logits, shape (pages, candidates, objectives), on the category's own scale."""
         seen = functional.embedding(categories, self._seen)
         return logits * (1.0 + seen * self._scale(categories)) + seen * self._bias(categories)
-
-
-class PlattCalibration(nn.Layer):
-    """Probabilities from logits: sigmoid(a_c z + b_c) (Platt 1999), fitted after training."""
-
-    def __init__(self, categories: int, objectives: int) -> None:
-        """Start as the plain sigmoid."""
-        super().__init__()
-        shape = [categories, objectives]
-        self.register_buffer("_slope", paddle.ones(shape))
-        self.register_buffer("_intercept", paddle.zeros(shape))
-
-    def set(self, slopes: np.ndarray, intercepts: np.ndarray) -> None:
-        """Take fitted values, each of shape (categories, objectives)."""
-        self._slope.set_value(slopes.astype(np.float32))
-        self._intercept.set_value(intercepts.astype(np.float32))
-
-    def forward(self, logits: Tensor, categories: Tensor) -> Tensor:
-        """Return probabilities, shape (pages, candidates, objectives)."""
-        slope = functional.embedding(categories, self._slope)
-        return functional.sigmoid(
-            slope * logits + functional.embedding(categories, self._intercept)
-        )

@@ -10,11 +10,15 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from trainer.model.adapters import CategoryAffine, LowRankAdapter, PlattCalibration
+from trainer.model.adapters import CategoryAffine, LowRankAdapter, StarAdapter
 from trainer.model.attention import PageAttention
+from trainer.model.category_calibration import CategoryCalibration
+from trainer.model.experts import ExpertGate, OwnLinear
 from trainer.model.numbers import NumberEncoder
+from trainer.model.outputs import OutputLayer
 from trainer.model.products import ProductSizes, ProductTower, TextEncoder
 from trainer.model.sequence import ShopperSequence
+from trainer.model.shopper_state import ShopperState
 from trainer.model.tree_term import TreeTerm
 
 
@@ -30,12 +34,19 @@ class RankerSizes:
         objectives: Heads.
         width: Width of product, query and shopper vectors.
         hidden: Widths of the adapted layers.
-        rank: Rank of the category adapters.
+        rank: Rank of the category adapters; 0 leaves them out.
+        adapter: What they do to the shared weights: `low_rank` adds to them, `star` multiplies.
         heads: Attention heads.
         page_layers: Blocks of attention over the page; 0 leaves it out.
-        number_bins: Bins of the piecewise linear encoding of dense features.
+        number_bins: Bins of the piecewise linear encoding of dense features; 0 leaves it out.
         dropout: Share of hidden units dropped in training.
         modality_dropout: Share of product modalities dropped in training.
+        left_out_modalities: Product modalities that the network is blind to.
+        shopper_sequence: Whether it reads the shopper's events.
+        sequence: How: target `attention` over an LSTM's states, or one vector for all candidates
+            from a `gru`, `lstm` or `transformer`.
+        gate: `shared` heads on one vector, or a mixture of experts for each: `mmoe`, `ple`.
+        experts: Shared experts of a gate.
     """
 
     products: ProductSizes
@@ -46,11 +57,17 @@ class RankerSizes:
     width: int = 64
     hidden: tuple[int, ...] = (128, 64)
     rank: int = 2
+    adapter: str = "low_rank"
     heads: int = 4
     page_layers: int = 1
     number_bins: int = 8
     dropout: float = 0.1
     modality_dropout: float = 0.2
+    left_out_modalities: tuple[str, ...] = ()
+    shopper_sequence: bool = True
+    sequence: str = "attention"
+    gate: str = "shared"
+    experts: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +118,10 @@ class Scorer(nn.Layer):
         self.register_buffer("_category_texts", paddle.to_tensor(category_texts))
         self._category = nn.Linear(sizes.products.text, width)
         self._surface = nn.Embedding(sizes.surfaces, width)
-        self._numbers = NumberEncoder(bin_edges, width)
-        self._shopper = ShopperSequence(width, sizes.event_features, sizes.heads)
-        joined = 6 * width + sizes.features
+        self._numbers = NumberEncoder(bin_edges, width) if sizes.number_bins else None
+        self._shopper = _shopper_layer(sizes)
+        self._reads_events = sizes.shopper_sequence
+        joined = (6 if sizes.number_bins else 5) * width + sizes.features
         # EPNet (Chang et al. 2023, eq. 5), but on the first hidden layer, which is narrower
         # than its input: gates from the context, twice a sigmoid
         self._gate_query = nn.Linear(width, width)
@@ -112,10 +130,7 @@ class Scorer(nn.Layer):
         widths = (joined, *sizes.hidden)
         categories = sizes.products.categories
         self._layers = nn.LayerList(
-            [
-                LowRankAdapter(before, after, categories, sizes.rank)
-                for before, after in pairwise(widths)
-            ]
+            [_adapted_layer(sizes, before, after) for before, after in pairwise(widths)]
         )
         self._dropout = nn.Dropout(sizes.dropout)
         self._page = nn.LayerList(
@@ -125,16 +140,24 @@ class Scorer(nn.Layer):
             ]
         )
         self._norm = nn.LayerNorm(sizes.hidden[-1])
-        self._heads = nn.Linear(sizes.hidden[-1], sizes.objectives)
+        self._experts: ExpertGate | None = None
+        self._heads: nn.Linear | OwnLinear
+        if sizes.gate == "shared":
+            self._heads = nn.Linear(sizes.hidden[-1], sizes.objectives)
+        else:
+            self._experts = ExpertGate(
+                sizes.hidden[-1], sizes.objectives, sizes.experts, own=sizes.gate == "ple"
+            )
+            self._heads = OwnLinear(sizes.hidden[-1], sizes.objectives)
         self._direct = nn.Linear(sizes.features, sizes.objectives)
         self._affine = CategoryAffine(categories, sizes.objectives)
 
     def forward(self, page: PageBatch) -> Tensor:
         """Return logits, shape (pages, candidates, objectives)."""
         mask = page.mask.unsqueeze(-1)  # (pages, candidates, 1)
-        shopper = self._shopper(
-            page.candidates, page.sequence, page.sequence_features, page.sequence_mask
-        )
+        # without events every candidate attends to the zero slot; the graph keeps its inputs
+        events = page.sequence_mask if self._reads_events else 0.0 * page.sequence_mask
+        shopper = self._shopper(page.candidates, page.sequence, page.sequence_features, events)
         query = page.query.unsqueeze(1)  # (pages, 1, width)
         surface = self._surface(page.surface).unsqueeze(1)
         category = self._category(functional.embedding(page.categories, self._category_texts))
@@ -148,7 +171,7 @@ class Scorer(nn.Layer):
                 shopper * page.candidates,
                 query * page.candidates,
                 category + surface,
-                self._numbers(page.dense),
+                *([] if self._numbers is None else [self._numbers(page.dense)]),
                 centred,
             ],
             axis=-1,
@@ -161,8 +184,25 @@ class Scorer(nn.Layer):
             hidden = self._dropout(hidden * gate if index == 0 else hidden)
         for block in self._page:
             hidden = block(hidden, page.mask)
-        logits = self._heads(self._norm(hidden)) + self._direct(page.dense)
+        hidden = self._norm(hidden)
+        if self._experts is not None:
+            hidden = self._experts(hidden)  # (pages, candidates, objectives, width)
+        logits = self._heads(hidden) + self._direct(page.dense)
         return self._affine(logits, page.categories)
+
+
+def _shopper_layer(sizes: RankerSizes) -> ShopperSequence | ShopperState:
+    width, features, heads = sizes.width, sizes.event_features, sizes.heads
+    if sizes.sequence == "attention":
+        return ShopperSequence(width, features, heads)
+    return ShopperState(sizes.sequence, width, features, heads, sizes.dropout)
+
+
+def _adapted_layer(sizes: RankerSizes, before: int, after: int) -> LowRankAdapter | StarAdapter:
+    categories = sizes.products.categories
+    if sizes.adapter == "star" and sizes.rank:
+        return StarAdapter(before, after, categories, sizes.rank)
+    return LowRankAdapter(before, after, categories, sizes.rank)
 
 
 class Ranker(nn.Layer):
@@ -170,18 +210,19 @@ class Ranker(nn.Layer):
 
     Attributes:
         sizes: The shapes.
-        text: From tokens to text vectors.
+        text: From tokens to text vectors; None where a graph of its own makes them.
         products: The product tower.
         query: The query tower.
         scorer: From a page to the network's logits.
         tree_term: What trees add to these; None adds nothing.
         calibration: From logits to probabilities.
+        outputs: From both to what is served; None serves the probabilities.
     """
 
     def __init__(
         self,
         sizes: RankerSizes,
-        word_vectors: np.ndarray,
+        word_vectors: np.ndarray | None,
         category_texts: np.ndarray,
         bin_edges: np.ndarray,
     ) -> None:
@@ -189,10 +230,14 @@ class Ranker(nn.Layer):
         super().__init__()
         self.sizes = sizes
         self.tree_term: TreeTerm | None = None
-        self.text = TextEncoder(word_vectors)
+        self.text = None if word_vectors is None else TextEncoder(word_vectors)
         self.products = ProductTower(
-            sizes.products, sizes.width, modality_dropout=sizes.modality_dropout
+            sizes.products,
+            sizes.width,
+            modality_dropout=sizes.modality_dropout,
+            left_out=sizes.left_out_modalities,
         )
         self.query = QueryTower(sizes.products.text, sizes.width)
         self.scorer = Scorer(sizes, category_texts, bin_edges)
-        self.calibration = PlattCalibration(sizes.products.categories, sizes.objectives)
+        self.calibration = CategoryCalibration(sizes.products.categories, sizes.objectives)
+        self.outputs: OutputLayer | None = None

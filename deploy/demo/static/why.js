@@ -13,6 +13,8 @@ const GROUPS = {
   "similar shoppers": "Similar shoppers",
   product: "The product itself",
   sequence: "Recent baskets",
+  query: "The words searched for",
+  category: "What is learned of the category",
 };
 
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
@@ -30,3 +31,14 @@ def test_a_step_that_fails_is_not_called_done():
     with pytest.raises(ZeroDivisionError), display.step("Data", "what there is"):
         _ = 1 // 0
     assert "done" not in out.getvalue()
+
+
+def test_a_silent_step_is_said_to_go_on_where_no_bar_is_drawn():
+    out = io.StringIO()
+    display = StepDisplay(1, out, beat_s=0.02)
+    with display.step("Train", "the network"):
+        time.sleep(0.2)
+    said = [line for line in out.getvalue().splitlines() if "goes on, 0." in line]
+    assert len(said) >= 2
+    time.sleep(0.05)
+    assert out.getvalue().splitlines()[-1].startswith("      done in")

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from deploy.loop.day_checks import findings
 from deploy.loop.poison import PoisonError, poisoned
-from deploy.loop.search_log import read_search_log
+from deploy.loop.search_log import SearchLog, read_search_log
 from deploy.loop.streams import JsonLineStreams
 from tests.deploy.loop.small_traffic import FIRST_DAY, day_of, simulator_of, write_small_shop
 
@@ -57,3 +58,14 @@ def test_a_missing_field_is_found_and_named(days, tmp_path):
 def test_an_unknown_poison_names_the_nearest(days):
     with pytest.raises(PoisonError, match="want one of robot"):
         poisoned(days[0], "robots")
+
+
+def test_a_search_that_the_shop_alone_wrote_down_needs_no_candidates(days, tmp_path):
+    both = log_of(days[0], 0, tmp_path)
+    alone = [
+        replace(each, by_gateway=False, retrieved_ids=(), retrieval_scores=())
+        for each in both.searches
+    ]
+    assert findings(SearchLog(alone, 0, 0), []) == []
+    lost = [replace(each, by_gateway=True) for each in alone]
+    assert findings(SearchLog(lost, 0, 0), [])[0].startswith("products.before: got none in")

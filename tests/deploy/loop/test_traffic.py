@@ -13,6 +13,7 @@ from deploy.loop.search_log import CLICK, read_search_log
 from deploy.loop.shop_tables import PRODUCTS_FILE, read_shop_tables, write_lines
 from deploy.loop.shoppers import Shoppers
 from deploy.loop.streams import JsonLineStreams
+from deploy.loop.traffic import chosen_name, document_of
 from tests.deploy.loop.small_traffic import (
     FIRST_DAY,
     TrueOrder,
@@ -102,3 +103,23 @@ def test_a_product_without_a_category_is_refused(shop):
     write_lines(shop / PRODUCTS_FILE, rows)
     with pytest.raises(ShopTablesError, match="got no category of 'a', want one"):
         read_shop_tables(shop)
+
+
+def test_a_search_in_the_shops_own_words_is_told_from_one_of_the_gateway(tmp_path):
+    streams = JsonLineStreams(tmp_path)
+    page = {"query_response_hit_ids": ["a", "b"], "@timestamp": "2018-01-02T08:00:00Z"}
+    said = {"variant": "retrieval", "category": "dairy"}
+    streams.append(
+        "ubi_queries", [document_of({**page, "query_id": "1", "query_attributes": said})]
+    )
+    streams.append("crossrank-searches", [document_of({**page, "query_id": "2"})])
+    first, second = read_search_log(streams, FIRST_DAY, FIRST_DAY + DAY).searches
+    assert (first.by_gateway, second.by_gateway) == (False, True)
+    assert (first.variant, first.category, first.found_ids) == ("retrieval", "dairy", ("a", "b"))
+
+
+def test_names_are_chosen_by_a_hash_with_their_share():
+    shares = {"retrieval": 0.75, "reranked": 0.25}
+    chosen = [chosen_name(f"shopper {number}", shares, 1) for number in range(2_000)]
+    assert chosen == [chosen_name(f"shopper {number}", shares, 1) for number in range(2_000)]
+    assert chosen.count("reranked") == pytest.approx(500, abs=60)  # 3 standard deviations

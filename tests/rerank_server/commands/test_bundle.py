@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from rerank_server.bundle_store import BundleStore
 from rerank_server.commands.root import main
+from rerank_server.contract.bundle import write_bundle
 from rerank_server.doors import Doors
 from rerank_server.reranker import Reranker
+from tests.rerank_server.tiny_bundle import tiny_content
 
 
 def test_verify_says_what_it_found(tiny_folders, capsys):
@@ -127,3 +130,13 @@ async def test_what_the_server_refuses_is_one_line_and_status_1(
 async def test_a_server_without_admin_says_so(tiny_server, capsys):
     assert await run("bundle", "promote", "--server", f"localhost:{tiny_server.port}") == 1
     assert "unimplemented" in capsys.readouterr().err
+
+
+def test_show_says_what_serves_each_category_and_why(tmp_path, capsys):
+    choice = {"surface": "search", "category": "pet", "choice": "own trees", "reason": "ahead"}
+    content = replace(tiny_content(), report={"guard": [choice]})
+    write_bundle(tmp_path / "bundle", content)
+    assert main(["bundle", "show", str(tmp_path / "bundle")]) == 0
+    assert "search pet  own trees: ahead" in capsys.readouterr().out
+    assert main(["bundle", "show", str(tmp_path / "bundle"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["guard"] == {"search pet": "own trees: ahead"}

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rerank_server.contract import bundle
 from rerank_server.contract.bundle import (
     BUNDLE_FILES,
     read_bundle,
     write_bundle,
 )
 from rerank_server.contract.errors import BundleError
+from rerank_server.contract.text import TextSettings
 from rerank_server.contract.vocabulary import Vocabulary
 from tests.rerank_server.tiny_bundle import SCHEMA, tiny_content, write_tiny_bundle
 
@@ -80,9 +82,20 @@ def change_manifest(folder: Path, **changes) -> None:
 
 
 def test_another_format_version_is_refused_before_anything_else(copy):
-    change_manifest(copy, format_version=2, colour="red")
-    with pytest.raises(BundleError, match=r"got format_version 2, want 1"):
+    change_manifest(copy, format_version=3, colour="red")
+    with pytest.raises(BundleError, match=r"got format_version 3, want 1 or 2"):
         read_bundle(copy)
+
+
+def test_a_bundle_of_version_1_has_no_vectors_and_short_texts_and_is_read(copy):
+    path = copy / "manifest.json"
+    value = json.loads(path.read_text()) | {"format_version": 1}
+    del value["text"], value["schema"]["vectors"]
+    value["bundle_id"] = bundle._bundle_id(value)
+    path.write_bytes(bundle._json_bytes(value, "manifest"))
+    read = read_bundle(copy)
+    assert read.schema.vectors == ()
+    assert read.manifest.text == TextSettings(max_tokens=64, special_tokens=False)
 
 
 def test_an_unknown_manifest_key_is_refused(copy):

@@ -12,7 +12,9 @@ from rerank_server.contract.graph_inputs import (
     product_inputs,
     query_inputs,
     scorer_inputs,
+    vector_inputs,
 )
+from rerank_server.contract.schema import VectorSpec
 from rerank_server.contract.text import TextEncoder
 from tests.rerank_server.tiny_bundle import tiny_graph_bytes, tiny_graphs, tiny_tokenizer
 
@@ -74,6 +76,25 @@ def test_products_without_factors_are_marked():
     assert set(inputs) == set(PRODUCT_INPUTS)
     assert inputs["factors_present"].tolist() == [1.0, 0.0]
     assert inputs["identity"].dtype == np.int64
+
+
+def test_each_named_vector_comes_with_where_it_is_present():
+    specs = (VectorSpec("image", 2), VectorSpec("sound", 3))
+    batch = ProductBatch(
+        texts=["milk", ""],
+        categories=np.zeros(2, np.int32),
+        levels=np.zeros((2, 2), np.int32),
+        attributes=np.zeros((2, 2), np.int32),
+        identities=np.zeros(2, np.int32),
+        factors=np.zeros((2, 1), np.float32),
+        vectors={"image": np.array([[0.0, 0.0], [0.0, -1.0]])},
+    )
+    inputs = product_inputs(batch, ENCODER, specs)
+    assert set(inputs) == {*PRODUCT_INPUTS, *vector_inputs(specs)}
+    assert inputs["vector_image"].dtype == np.float32
+    assert inputs["vector_image_present"].tolist() == [0.0, 1.0]
+    assert inputs["vector_sound"].tolist() == [[0.0] * 3] * 2
+    assert inputs["vector_sound_present"].tolist() == [0.0, 0.0]
 
 
 def test_query_inputs_are_tokens_and_mask():

@@ -51,8 +51,11 @@ def write_interactions(folder: Path, *, shoppers: int = 40) -> None:
     pl.DataFrame(items).write_ndjson(folder / "items.jsonl")
 
 
-def judged(queries: int) -> list[dict[str, object]]:
-    """Return judgments of made-up words: a product is as good as the query's words it holds."""
+def judged(queries: int, *, wrong: float = 0.0) -> list[dict[str, object]]:
+    """Return judgments of made-up words: a product is as good as the query's words it holds.
+
+    A share of them is `wrong`: drawn at random.
+    """
     random = np.random.default_rng(3)
     rows = []
     for query in range(queries):
@@ -64,16 +67,16 @@ def judged(queries: int) -> list[dict[str, object]]:
                     "query": " ".join(words),
                     "docid": f"d{query}-{product}",
                     "title": " ".join([*words[:held], f"model{product}"]),
-                    "rating": held,
+                    "rating": int(random.integers(4)) if random.random() < wrong else held,
                     "category": "clocks" if query % 2 else "bells",
                 }
             )
     return rows
 
 
-def write_pairs(folder: Path, *, queries: int = 24) -> None:
+def write_pairs(folder: Path, *, queries: int = 24, wrong: float = 0.0) -> None:
     """Write judged pairs of query and title."""
-    frame = pl.DataFrame(judged(queries)).rename(
+    frame = pl.DataFrame(judged(queries, wrong=wrong)).rename(
         {"title": "product_title", "rating": "median_relevance"}
     )
     frame.drop("docid").write_csv(folder / "train.csv")

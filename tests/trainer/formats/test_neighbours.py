@@ -19,9 +19,14 @@ def test_neighbours_of_two_shoppers() -> None:
     assert fit.together[0, 2] == pytest.approx(2 / math.sqrt(2 * 2))
     assert fit.together[0, 1] == pytest.approx(1 / math.sqrt(2))
     assert fit.together[0, 0] == 0
-    # 2 follows 0 by two steps and by one: (1/2 + 1) / sqrt(2 * 2)
-    assert fit.after[0, 2] == pytest.approx(0.75)
-    assert fit.after[2, 0] == 0
+    # 2 follows 0 by two steps and by one, and two shoppers have both: (1/2 + 1 + 2/2) / 2
+    assert fit.after[0, 2] == pytest.approx((1.5 + 1) / 2)
+    # the other way round, what follows counts half
+    assert fit.after[2, 0] == pytest.approx((0.75 + 1) / 2)
+    # from 0 over shopper 0, who has three products, and shopper 1, who has two
+    assert fit.walk[0, 2] == pytest.approx((1 / 3 + 1 / 2) / (2 * 2**0.4))
+    assert fit.walk[0, 1] == pytest.approx((1 / 3) / (2 * 1**0.4))
+    assert fit.walk[1, 1] == 0
 
 
 def test_no_event_has_no_neighbour() -> None:
