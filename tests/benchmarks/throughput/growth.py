@@ -43,7 +43,7 @@ def measure_growth(work: Path) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "tests.benchmarks.throughput", "--train", str(folder)]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
         rows.append({"size": size, **json.loads(done.stdout.splitlines()[-1])})
-        print(json.dumps(rows[-1]), flush=True)
+        sys.stderr.write(json.dumps(rows[-1]) + "\n")
     for row in rows:
         for name in ("rows", "seconds", "cpu_seconds", "held_mib"):
             row[f"{name}_ratio"] = round(row[name] / rows[0][name], 2)

@@ -167,3 +167,33 @@ def test_the_same_seed_gives_the_same_network():
     first, second = ranker_of(), ranker_of()
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_the_default_network_is_the_one_that_was_before_its_parts_could_be_chosen(ranker):
+    names = [name for name, _ in ranker.scorer.named_parameters()]
+    assert names[5:13] == [
+        "_shopper._event.weight",
+        "_shopper._event.bias",
+        "_shopper._lstm.weight_ih_l0",
+        "_shopper._lstm.weight_hh_l0",
+        "_shopper._lstm.bias_ih_l0",
+        "_shopper._lstm.bias_hh_l0",
+        "_shopper._norm.weight",
+        "_shopper._norm.bias",
+    ]
+    assert [name for name in names if name.startswith("_layers.0")] == [
+        "_layers.0.shared.weight",
+        "_layers.0.shared.bias",
+        "_layers.0._down.weight",
+        "_layers.0._up.weight",
+    ]
+    assert len(names) == 58
+    got = ranker.scorer(page(categories=[1, 2, 3, 0, 1])).numpy()[0]
+    before = [
+        [-3.2539220, 3.2925661],
+        [0.5189340, -0.0049858],
+        [-0.3198584, -0.0452736],
+        [-4.0452595, 3.8180003],
+        [-1.4826565, -0.1425788],
+    ]
+    np.testing.assert_allclose(got, before, atol=1e-5)
