@@ -45,6 +45,8 @@ def serve_settings(settings: Settings, part: Part | None = None) -> None:
     Raises:
         RerankError: When something that the settings name is broken or not safe.
     """
+    # SIGHUP reloads a policy; where there is none, or none yet, it must not end the process
+    signal.signal(signal.SIGHUP, _do_nothing)
     if part is None and settings.processes > 1:
         supervise(settings)
         return
@@ -84,6 +86,10 @@ def serve_settings(settings: Settings, part: Part | None = None) -> None:
             part=part,
         )
         run_loop(_with_policy_watched(serving, policy))
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    """Take a signal that says nothing to this process."""
 
 
 async def _with_policy_watched(

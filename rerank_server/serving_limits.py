@@ -26,7 +26,7 @@ class ServingLimits:
 
     queued_candidates: int = 20_000
     calls: int = 1_024
-    unread_calls: int = 32
+    unread_calls: int = 256
     calls_per_connection: int = 256
     handshake_ms: int = 10_000
     ping_every_ms: int = 40_000

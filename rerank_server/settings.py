@@ -64,7 +64,7 @@ class Settings:
     timeout_ms: int = 1_000
     stop_grace_ms: int = 5_000
     max_message_bytes: int = 4 * 1024 * 1024
-    unread_calls: int = 32
+    unread_calls: int = 256
     log_level: str = "info"
     insecure_listen: bool = False
     tls_certificate: Path | None = None

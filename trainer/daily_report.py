@@ -8,7 +8,8 @@ from itertools import accumulate
 from pathlib import Path
 
 from trainer.atomic_text import write_text
-from trainer.daily import NEVER, SCRATCH, WARM, WAYS, Daily, date_of_day
+from trainer.daily import NEVER, SCRATCH, WARM, WAYS, Daily
+from trainer.daily_windows import date_of_day
 from trainer.evaluation import plain_json
 from trainer.evaluation_tables import bracketed
 from trainer.provenance import command_line, describe_environment

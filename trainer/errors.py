@@ -65,6 +65,10 @@ class TrainingError(RerankError):
     """A training run that cannot go on."""
 
 
+class MemoryForecastError(RerankError):
+    """A command that would hold more memory than there is."""
+
+
 class TransferError(RerankError):
     """Sources or a target that nothing can be transferred between."""
 

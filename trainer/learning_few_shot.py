@@ -42,6 +42,7 @@ from trainer.learning_parts import (
     LearningParts,
     network_config,
     split_scores,
+    unstopped_scores,
 )
 from trainer.learning_warm_start import kept_weights, warm_start
 from trainer.metrics import ndcg_at_k
@@ -248,7 +249,8 @@ class _Target:
                     model = train_gbdt(sets[0], sets[1], OBJECTIVE, spend, _small(sets[0]))
                 except GbdtError as error:
                     return _untrained(sets[1], sets[2], str(error))
-                arrays = {"validation": model(sets[1]), "test": model(sets[2])}
+                arrays = {"test": model(sets[2])}
+            arrays["validation"] = unstopped_scores(sets[0], sets[1], spend, _small(sets[0]), model)
             return arrays, {"cost": asdict(cost)}
 
         name = self._label("LightGBM", how, fold)

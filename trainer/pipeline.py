@@ -29,6 +29,7 @@ from trainer.features import product_table
 from trainer.guard import guard_to_json
 from trainer.guard_fit import Guarded, fit_guard
 from trainer.late_fusion import fit_tree_term
+from trainer.memory_forecast import Limit
 from trainer.model.ranker import Ranker
 from trainer.model.tree_term import TreeTerm
 from trainer.prepare import prepare
@@ -80,10 +81,15 @@ class Run:
 
 
 def prepare_and_encode(
-    config_path: Path, config: TrainConfig, work: Path, *, progress: bool
+    config_path: Path,
+    config: TrainConfig,
+    work: Path,
+    *,
+    progress: bool,
+    limit: Limit | None = None,
 ) -> EncodedLog:
-    """Return the encoded log that a run's configuration names."""
-    prepared = prepare(config_path.parent / config.log, work, progress=progress)
+    """Return the encoded log that a run's configuration names; `limit` is as in `prepare`."""
+    prepared = prepare(config_path.parent / config.log, work, progress=progress, limit=limit)
     with threadpool_limits(1, "blas"):  # `implicit` and the encoding have threads of their own
         return encode(read_prepared(prepared), config.surfaces, config.refit_days, work)
 

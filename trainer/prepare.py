@@ -20,6 +20,7 @@ from trainer.log import Log
 from trainer.log_arrays import LogArrays, encode_log
 from trainer.log_config import LogConfig, read_log_config
 from trainer.log_tables import read_tables, table_files
+from trainer.memory_forecast import Limit, check_memory, preparation_forecast
 from trainer.named_vectors import write_vectors
 from trainer.page_builder import PageBuilder, signal_names
 from trainer.pages import SOURCES, SPLITS, Pages, Requests, concatenate_requests
@@ -53,15 +54,19 @@ from trainer.text_files import STATIC, TextVectorMaker, encoder_files
 PREPARATION_VERSION = 2
 
 
-def prepare(config_path: Path, out_dir: Path, *, progress: bool) -> Path:
+def prepare(
+    config_path: Path, out_dir: Path, *, progress: bool, limit: Limit | None = None
+) -> Path:
     """Prepare the log that `config_path` describes and return the folder.
 
     The folder's name holds a hash of the settings, the input files and this code's version; when
-    it is there already, it is returned as it is.
+    it is there already, it is returned as it is. What would hold more memory than `limit` is
+    refused before it begins.
 
     Raises:
         LogConfigError: The configuration is wrong.
         LogError: The log is.
+        MemoryForecastError: It would not fit into memory.
     """
     config = read_log_config(config_path)
     folder = _input_folder(config, config_path)
@@ -72,6 +77,7 @@ def prepare(config_path: Path, out_dir: Path, *, progress: bool) -> Path:
     target = out_dir / f"prepared-{fingerprint[:16]}"
     if (target / MANIFEST).is_file():
         return target
+    check_memory(preparation_forecast(_input_files(config, folder)), limit)
     now = int(time.time())
     log, weights = with_click_weights(_read_log(config, folder, now=now), config)
     arrays = encode_log(log)

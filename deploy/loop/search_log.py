@@ -97,7 +97,7 @@ class SearchLog:
 
     Attributes:
         searches: By time.
-        orphans: Events of the span whose query id no search has.
+        orphans: Events of the span whose query id no search has, of the span or shortly before.
         unnamed: Events that name no search or no product.
     """
 
@@ -124,6 +124,12 @@ def read_search_log(streams: Streams, start: datetime, end: datetime) -> SearchL
             if stream == SEARCHES:
                 by_gateway.add(query_id)
     found = {name: _search(name, row, name in by_gateway) for name, row in rows.items()}
+    # events of a search just before the span belong to that one's day
+    earlier = {
+        row.get("query_id")
+        for stream in (QUERIES, SEARCHES)
+        for row in streams.read(stream, start - EVENT_DELAY, start)
+    }
     orphans = unnamed = 0
     for row in streams.read(EVENTS, start, end + EVENT_DELAY):
         query, event = row.get("query_id"), _event(row)
@@ -134,7 +140,7 @@ def read_search_log(streams: Streams, start: datetime, end: datetime) -> SearchL
             unnamed += not late
         elif query in found:
             found[query].events.append(event)
-        else:
+        elif query not in earlier:
             orphans += not late
     searches = sorted(found.values(), key=lambda each: (each.time, each.query_id))
     return SearchLog(searches, orphans, unnamed)

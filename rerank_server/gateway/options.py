@@ -111,6 +111,17 @@ def _text(where: str, value: Any, longest: int = _MAX_TEXT) -> str:  # noqa: ANN
     return value
 
 
+def _name_of_person(where: str, value: Any) -> str:  # noqa: ANN401 - JSON
+    """Read an id that no error may repeat: errors reach log and telemetry."""
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise OptionsError(f"{where}: got a value of type {kind}, want a text")
+    size = len(value.encode(errors="replace"))
+    if size > _MAX_TEXT:
+        raise OptionsError(f"{where}: got {size} bytes, want at most {_MAX_TEXT}")
+    return _text(where, value)
+
+
 def _field(where: str, value: Any) -> str:  # noqa: ANN401 - JSON
     name = _text(where, value)
     if not name or "*" in name:
@@ -203,8 +214,8 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "signals": _texts,
     "query": _query,
     "surface": _text,
-    "shopper_id": _text,
-    "session_id": _text,
+    "shopper_id": _name_of_person,
+    "session_id": _name_of_person,
     "place": _text,
     "time": _whole(0, 100_000_000_000 - 1),
     "category": _text,

@@ -158,3 +158,23 @@ async def test_the_command_line_serves_a_policy_and_reads_it_again_on_sighup(
     finally:
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
+
+
+async def test_a_server_without_a_policy_outlives_a_reload(tiny_folders):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "rerank_server", "serve", "--port", "0"),
+        *("--bundle", str(tiny_folders.bundle), "--products", str(tiny_folders.products)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            while json.loads(await process.stderr.readline())["message"] != "serving":
+                pass
+        os.kill(process.pid, signal.SIGHUP)
+        await asyncio.sleep(0.3)
+        assert process.returncode is None
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0

@@ -101,8 +101,8 @@ async def test_a_client_that_goes_silent_after_its_hello_is_cut_off(serving, tin
 def test_the_defaults_bound_every_kind():
     options = dict(ServingLimits().channel_options())
     assert options == {
-        "grpc.server.max_pending_requests": 32,
-        "grpc.server.max_pending_requests_hard_limit": 32,
+        "grpc.server.max_pending_requests": 256,
+        "grpc.server.max_pending_requests_hard_limit": 256,
         "grpc.max_concurrent_streams": 256,
         "grpc.keepalive_time_ms": 40_000,
         "grpc.keepalive_timeout_ms": 20_000,

@@ -7,6 +7,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 import trainer.past_fits
 from rerank_server.contract.page import SECONDS_PER_DAY
@@ -132,7 +133,7 @@ def test_what_happens_after_a_page_changes_no_score(name):
 
 
 def test_of_equal_neighbours_those_of_lower_columns_stay():
-    matrix = trainer.past_fits.csr_matrix(np.array([[0.5, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 2.0]]))
+    matrix = csr_matrix(np.array([[0.5, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 2.0]]))
     kept = largest_in_row(matrix, 2).toarray()
     np.testing.assert_array_equal(kept, [[0.5, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 2.0]])
 

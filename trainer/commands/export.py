@@ -17,10 +17,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export; print where bundle and snapshot lie."""
+    from trainer.memory_forecast import check_memory, export_forecast, given_limit
     from trainer.pipeline import export_run, first_test_day
     from trainer.run_report import read_evaluation
 
     done = trained(options)
+    check_memory(export_forecast(done.config, done.log), given_limit(options.memory_limit))
     evaluation = read_evaluation(done.folder)
     bundle = export_run(done, evaluation, options.work, first_test_day(done.log.prepared))
     print(

@@ -19,10 +19,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prepare and encode; tell what was cleaned and where it lies."""
     from trainer.clean import report_from_json
+    from trainer.memory_forecast import given_limit
     from trainer.pipeline import prepare_and_encode
 
     log = prepare_and_encode(
-        options.config, read_config(options.config), options.work, progress=True
+        options.config,
+        read_config(options.config),
+        options.work,
+        progress=True,
+        limit=given_limit(options.memory_limit),
     )
     print(report_from_json(log.prepared.manifest["cleaning"]).to_table())
     print(f"\n{log.prepared.path}\n{log.folder}")

@@ -25,6 +25,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="TOML file of the run (default: %(default)s)",
     )
     add_work_option(parser)
+    parser.add_argument(
+        "--memory-limit",
+        type=float,
+        metavar="GIB",
+        help="refuse what is forecast to hold more (default: what the machine and its control "
+        "groups leave)",
+    )
 
 
 def add_mlflow_option(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +56,15 @@ def add_work_option(parser: argparse.ArgumentParser) -> None:
 
 def trained(options: argparse.Namespace, config: TrainConfig | None = None) -> Run:
     """Return the run of the options, trained or read back; `config` takes the file's place."""
+    from trainer.memory_forecast import check_memory, given_limit, training_forecast
     from trainer.pipeline import prepare_and_encode, run_training
+    from trainer.train import training_pages
 
     config = config or read_config(options.config)
     if getattr(options, "mlflow", None):
         config = replace(config, mlflow=options.mlflow)
-    log = prepare_and_encode(options.config, config, options.work, progress=True)
+    limit = given_limit(options.memory_limit)
+    log = prepare_and_encode(options.config, config, options.work, progress=True, limit=limit)
+    rows = int((log.offsets[1:] - log.offsets[:-1])[training_pages(config, log)].sum())
+    check_memory(training_forecast(config, log, rows), limit)
     return run_training(config, log, options.work, progress=True)

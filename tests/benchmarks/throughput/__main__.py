@@ -39,7 +39,9 @@ def main() -> None:
         "load_before": round(os.getloadavg()[0], 1),
         "growth": growth,
     }
-    write_text(options.out, json.dumps(results, indent=1) + "\n")
+    text = json.dumps(results, indent=1)
+    write_text(options.out, text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -27,6 +28,8 @@ TIMEOUT_S = 900
 class LoopDemo:
     """A demo of the loop that runs beside the test, its output in a file."""
 
+    running: ClassVar[list[subprocess.Popen[bytes]]] = []
+
     def __init__(self, folder: Path, config: Path, *flags: str) -> None:
         self.output = folder / f"output-{time.monotonic_ns()}.txt"
         given = ["--work", str(folder / "loop"), "--demo", str(folder / "demo")]
@@ -39,6 +42,7 @@ class LoopDemo:
                 cwd=ROOT,
                 start_new_session=True,
             )  # fmt: skip
+        LoopDemo.running.append(self.process)
 
     def wait_for(self, pattern: str) -> str:
         until = time.monotonic() + TIMEOUT_S
@@ -55,6 +59,11 @@ class LoopDemo:
 @pytest.fixture
 def folder(tmp_path):
     yield tmp_path
+    while LoopDemo.running:  # a test that failed has ended none
+        process = LoopDemo.running.pop()
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
     shutil.rmtree(data_folder(tmp_path / "loop" / "node"), ignore_errors=True)
 
 
