@@ -104,9 +104,9 @@ def test_a_plan_that_cannot_be_followed_is_refused(tiny_log, plan, changes, comp
 
 
 @pytest.mark.slow
-def test_the_ways_are_compared_and_kept(tiny_config, tiny_log, tiny_work, plan, tmp_path):
+def test_the_ways_are_compared_and_kept(tiny_config, tiny_log, plan, tmp_path):
     config = replace(tiny_config, epochs=1, trees=False)
-    daily = compare_daily(config, tiny_log, plan, tiny_work, progress=False)
+    daily = compare_daily(config, tiny_log, plan, tmp_path, progress=False)
     assert daily.seconds[NEVER] == [0, 0]
     assert daily.seconds[WARM][0] == daily.seconds[SCRATCH][0] == 0
     assert daily.seconds[WARM][1] > 0
@@ -118,5 +118,5 @@ def test_the_ways_are_compared_and_kept(tiny_config, tiny_log, tiny_work, plan, 
     sheet = write_daily(tmp_path / "daily.json", daily)
     assert (tmp_path / "daily.json").exists()
     assert sheet.sections
-    again = compare_daily(config, tiny_log, plan, tiny_work, progress=False)
+    again = compare_daily(config, tiny_log, plan, tmp_path, progress=False)
     assert again.seconds == daily.seconds  # read back, nothing was trained again
