@@ -14,6 +14,7 @@ from rerank_server.contract.errors import ProductStoreError
 from rerank_server.contract.graph_inputs import Graph
 from rerank_server.product_changes import Change, ChangeLog
 from rerank_server.product_compaction import Prepared, prepare
+from rerank_server.product_overlay import StoreFullError
 from rerank_server.product_records import EncodedProducts, ProductEncoder, RecordReader
 from rerank_server.product_store import ProductStore
 
@@ -51,6 +52,7 @@ class HeldStore:
         self.store = store
         self.origin = origin
         self.store_through = self.applied = store.manifest.changes_through
+        self.full = False  # whether changes of the log found no room
         self.encoder = ProductEncoder(served.bundle, served.product_graph)
         self._served = weakref.ref(served)
         self._overlay = store.overlay
@@ -78,8 +80,10 @@ class HeldStore:
         """
         self._overlay.refuse_beyond(sum(change.record is not None for change in changes))
 
-    def encode(self, changes: Sequence[Change]) -> tuple[Prepared, EncodedProducts | None]:
-        """Return changes as rows.
+    def encode(
+        self, changes: Sequence[Change], *, lenient: bool = False
+    ) -> tuple[Prepared, EncodedProducts | None]:
+        """Return changes as rows; `lenient` as in `ProductEncoder.encode`.
 
         Raises:
             ProductError: When `product.onnx` gives no finite vector.
@@ -90,7 +94,8 @@ class HeldStore:
         base_rows = self.store.base_rows([record.product_id for record in prepared.records])
         held = np.array(prepared.kept, np.bool_)
         factors = np.where(held[:, np.newaxis], self.store.table.factors[base_rows], 0)
-        return prepared, self.encoder.encode(prepared.records, factors.astype(np.float32))
+        rows = self.encoder.encode(prepared.records, factors.astype(np.float32), lenient=lenient)
+        return prepared, rows
 
     def put(self, encoded: tuple[Prepared, EncodedProducts | None], last: int) -> None:
         """Put changes up to number `last` over the store."""
@@ -110,4 +115,9 @@ class HeldStore:
             ChangeLogError: When the log cannot be read.
         """
         while changes := log.read(self.applied, _BATCH):
-            self.put(self.encode(changes), changes[-1].sequence)
+            try:
+                self.put(self.encode(changes, lenient=True), changes[-1].sequence)
+            except StoreFullError:
+                self.full = True
+                raise
+        self.full = False

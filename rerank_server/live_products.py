@@ -139,10 +139,7 @@ class LiveProducts:
         with self._lock:
             self._held = self._living()
             for held in self._held:
-                try:
-                    held.catch_up(self.log)
-                except StoreFullError:  # the compaction that is due makes room
-                    _LOG.debug("no room for changes", exc_info=True)
+                _catch_up(held, self.log)
 
     def compact(self, *, least_share: float = 0.0) -> int:
         """Compact stores whose changes take more than a share of their room; return how many.
@@ -151,17 +148,18 @@ class LiveProducts:
         """
         count = 0
         with self._lock:
-            due = [held for held in self._living() if held.taken > least_share]
+            due = [held for held in self._living() if held.full or held.taken > least_share]
         for held in due:
             served = held.served
             if served is None:
                 continue
             with _alone(self.folder) as alone:
                 newest = self._newest(held.origin, served.bundle)
-                if alone and (newest is None or newest[0] < held.applied):
-                    newest = self._write_generation(held, served)
+                # from the newest store only: another process may have removed an older one
                 if newest is None or newest[0] <= held.store_through:
-                    continue
+                    if not alone or self.log.last() <= held.store_through:
+                        continue
+                    newest = self._write_generation(held, served)
                 self._move_to(newest[1], held, served)
                 if alone:
                     self._remove_old(held.origin, served.bundle, newest[0])
@@ -214,7 +212,7 @@ class LiveProducts:
         return held
 
     def _write_generation(self, held: HeldStore, served: Served) -> tuple[int, Path]:
-        through = held.applied
+        through = self.log.last()  # also what does not fit over the store
         out = self._path(held.origin, served.bundle, through)
         started = time.monotonic()
         self._remove_cut()
@@ -227,9 +225,9 @@ class LiveProducts:
         spare = self._spare_rows or spare_rows_for(read_manifest(folder).rows)
         store = ProductStore.open(folder, served.bundle, spare_rows=spare)
         following = HeldStore(served, folder, store, held.origin)
-        following.catch_up(self.log)
+        _catch_up(following, self.log)
         with self._lock:
-            following.catch_up(self.log)  # what came since
+            _catch_up(following, self.log)  # what came since
             if self._exchange is None:
                 served.take_products(store)
             else:
@@ -287,6 +285,14 @@ class LiveProducts:
                 outdated = now - path.stat().st_mtime > _KEPT_S
             if outdated:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _catch_up(held: HeldStore, log: ChangeLog) -> None:
+    """Put what fits over a store; for the rest a compaction is due."""
+    try:
+        held.catch_up(log)
+    except StoreFullError:
+        _LOG.debug("no room for changes", exc_info=True)
 
 
 def dump_record(value: Mapping[str, Any]) -> str:

@@ -202,7 +202,7 @@ class _Compaction:
         rows[is_new] = np.arange(next_row, next_row + count)
         void = is_new | ~np.array(prepared.kept, np.bool_)
         factors = self._encoder_factors(rows, void)
-        encoded = self._encoder.encode(prepared.records, factors)
+        encoded = self._encoder.encode(prepared.records, factors, lenient=True)
         for name, values in encoded.columns().items():
             columns[name].put(rows, values)
         self._put_void(rows[void], columns)

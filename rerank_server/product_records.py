@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from rerank_server.contract.page import Floats, Rows
 from rerank_server.contract.schema import VectorSpec
 from rerank_server.page import MAX_ID_BYTES
 
+_LOG = logging.getLogger(__name__)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _KEYS = {"id", "text", "category", "category_path", "columns"}
 
@@ -171,13 +173,17 @@ class ProductEncoder:
         self._bundle = bundle
         self._graph = graph
 
-    def encode(self, records: Sequence[ProductRecord], factors: Floats) -> EncodedProducts:
+    def encode(
+        self, records: Sequence[ProductRecord], factors: Floats, *, lenient: bool = False
+    ) -> EncodedProducts:
         """Return products as rows of a store.
 
         Args:
             records: The products, at least one.
             factors: Their ALS factors, shape (products, factor width); zeros where there are
                 none.
+            lenient: Give a product without a finite vector one of zeros, and name it in the log;
+                for changes that were acknowledged and would stop all that follow them.
 
         Raises:
             ProductError: When `product.onnx` gives no finite vector.
@@ -199,6 +205,12 @@ class ProductEncoder:
         inputs = product_inputs(batch, self._bundle.text_encoder, schema.vectors)
         vectors = self._graph(inputs)["vectors"]
         want = (count, self._bundle.manifest.widths.product)
+        wrong = np.logical_not(np.isfinite(vectors).all(axis=1))
+        if lenient and vectors.shape == want and wrong.any():
+            named = [records[row].product_id for row in np.flatnonzero(wrong).tolist()]
+            reason = f"got no finite vector of {', '.join(named)}, want one; zeros take its place"
+            _LOG.error("product.onnx", extra={"fields": {"reason": reason}})
+            vectors = np.where(wrong[:, np.newaxis], np.float32(0), vectors)
         if vectors.shape != want or not np.isfinite(vectors).all():
             raise ProductError(
                 f"product.onnx: got vectors {vectors.shape}, finite:"

@@ -130,7 +130,13 @@ class VectorWriter:
             column.append(part)
 
     def put(self, rows: npt.NDArray[np.integer[Any]], vectors: Floats) -> None:
-        """Write some vectors, which may be there already or stand behind the last."""
+        """Write some vectors, which may be there already or stand behind the last.
+
+        Numbers beyond float16 are cut to its range, as they are while served.
+        """
+        if self._kind == "float16":
+            largest = np.finfo(np.float16).max
+            vectors = np.clip(vectors, -largest, largest)
         for column, part in zip(self._columns, self._parts(vectors), strict=True):
             column.put(rows, part)
 

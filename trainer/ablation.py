@@ -35,6 +35,7 @@ from trainer.page_figures import (
 from trainer.pageset import encoded_pages
 from trainer.pipeline import Run, prepare_and_encode, run_training
 from trainer.provenance import NETWORK_CODE, code_hash
+from trainer.run_facts import read_run
 from trainer.tasks import log_tasks, served_scores
 
 KEEP, USELESS, BETTER, MIXED = "keep", "useless within noise", "better without", "mixed"
@@ -132,7 +133,7 @@ def _train(
     return figures_to_arrays(run_figures(run, split)), {
         "parameters": sum(int(np.prod(p.shape)) for p in run.ranker.parameters()),
         "steps": run.result.progress.step,
-        "seconds": round(run.result.seconds, 1),
+        "seconds": round(read_run(run.folder).seconds, 1),
         "folder": str(run.folder.relative_to(work)),
     }
 
@@ -185,7 +186,8 @@ def _assemble(
         for name, figures in seeded.items()
     }
     deviation = {task: _seed_deviation(seeded, task) for task in tasks}
-    freedom = len(plan.changes) * (plan.seeds - 1)
+    # all differences share the full network's seeds, so there are no more degrees of freedom
+    freedom = plan.seeds - 1
     parts = []
     for name, kept in by_name.items():
         differences = {}

@@ -70,7 +70,7 @@ def read_plan(path: Path) -> AblationPlan:
     """
     values = read_toml(path)
     _check_keys(values, path)
-    seeds, split = values.get("seeds", 1), values.get("split", "test")
+    seeds, split = values.get("seeds", 1), values.get("split", "validation")
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise AblationError(f"{path.name}: seeds: got {seeds!r}, want 1 or more")
     if split not in _SPLITS:

@@ -99,7 +99,8 @@ def make_batch(
     gains = labels[:, :, 0]
     if heads[0].label.type == "graded":
         gains = np.exp2(gains) - 1
-    targets = gains / np.maximum(gains.sum(axis=1, keepdims=True), 1.0)
+    total = gains.sum(axis=1, keepdims=True)
+    targets = gains / np.where(total > 0, total, 1.0)
     if teacher is not None:
         taught = np.full((count, width), -np.inf, np.float32)
         taught[inside] = teacher[flat]

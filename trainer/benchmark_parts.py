@@ -28,7 +28,7 @@ from trainer.item_knn import item_knn_scores
 from trainer.kept_parts import Arrays, Part
 from trainer.pageset import PageSet, encoded_pages
 from trainer.pipeline import Run, run_training
-from trainer.provenance import code_hash
+from trainer.provenance import NETWORK_CODE, code_hash
 from trainer.single_category import (
     categories_of_pages,
     of_category,
@@ -40,31 +40,7 @@ from trainer.tasks import best_weights, log_tasks, mixed_surfaces, served_scores
 ITEM_KNN = "item-kNN"
 SMALL_CATEGORIES = 6
 _TREE_CODE = ("gbdt", "trees", "pageset")
-_NETWORK_CODE = (
-    *_TREE_CODE,
-    "batches",
-    "bootstrap",
-    "calibration",
-    "calibration_choice",
-    "catalogue",
-    "guard",
-    "guard_cells",
-    "guard_fit",
-    "isotonic",
-    "late_fusion",
-    "losses",
-    "model",
-    "network",
-    "objective_losses",
-    "objectives",
-    "own_trees",
-    "served_outputs",
-    "single_category",
-    "tasks",
-    "teacher",
-    "train",
-    "tree_nodes",
-)
+_NETWORK_CODE = (*NETWORK_CODE, *_TREE_CODE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,9 +89,9 @@ def with_click_weights(log: Log, config: LogConfig) -> tuple[Log, ClickWeights |
     clicks = _clicks_of(pages, clicked)
     places = np.array([place for _, _, place in clicks], np.int64)
     weights = inverse_propensity_weights(fitted.examination, places, config.position_bias_clip)
-    copied, events = _copies(clicks, clicked, own, weights, config.seed)
-    unclicked = [page for page in pages if not clicked.get(page["query_id"])]
-    with_click = {page["query_id"] for page in pages} - {page["query_id"] for page in unclicked}
+    copied, events = _copies(clicks, own, weights, config.seed)
+    with_click = {page["query_id"] for page, _, _ in clicks}
+    unclicked = [page for page in pages if page["query_id"] not in with_click]
     searches = _with_rows(log.searches, ~training, [*unclicked, *copied])
     kept = np.array([name not in with_click for name in log.events["query_id"].to_list()])
     told = ClickWeights(
@@ -138,21 +138,20 @@ def _clicks_of(
 
 def _copies(
     clicks: Sequence[tuple[dict[str, Any], str, int]],
-    clicked: Mapping[str, list[str]],
     own: Mapping[str, list[dict[str, Any]]],
     weights: Doubles,
     seed: int,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return pages of one click each, as often as its weight says, and their events.
 
-    The other clicked products are left out of a copy: they are no negatives.
+    Products with another event, a click or a cart, are left out of a copy: they are no negatives.
     """
     pages, events = [], []
     for (page, product, _), count in zip(
         clicks, copies_of_clicks(weights, seed).tolist(), strict=True
     ):
         name, scores = page["query_id"], page["scores"]
-        others = set(clicked[name]) - {product}
+        others = {event["product"] for event in own[name]} - {product}
         stay = [at for at, each in enumerate(page["candidates"]) if each not in others]
         fitting = scores is not None and len(scores) == len(page["candidates"])
         left = {

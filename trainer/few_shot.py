@@ -181,7 +181,12 @@ def _source_trees(setting: Setting, budget: FewShotBudget) -> Part:
         pages = {name: target_page_set(setting, [name]) for name in setting.config.held_out}
         return {name: trees(of_target) for name, of_target in pages.items()}, {}
 
-    made_from = [setting.log.folder.name, asdict(setting.config), budget.tree_every]
+    made_from = [
+        setting.log.folder.name,
+        asdict(setting.config),
+        budget.tree_every,
+        code_hash(_CODE),
+    ]
     return Part(SOURCE_TREES, made_from, score)
 
 

@@ -239,15 +239,22 @@ class _Judge:
             for logits in (self._held.default[inside], raw)
         )
         under = default.scale[0].astype(np.float64)
+        # what could not be fitted is no log-odds: there the network's own logit stays
+        taken = self._held.taken & np.array(
+            [
+                np.unique(labels[kept, column]).size == 2  # noqa: PLR2004  0 and 1
+                for column, kept in enumerate(counted.T)
+            ]
+        )
         return GuardCell(
             surface=self._held.row,
             category=category,
             name=name,
             model=model,
-            raw=raw,
-            taken=self._held.taken,
-            factor=np.where(self._held.taken, own.scale[0] / under, 1.0),
-            shift=np.where(self._held.taken, (own.bias[0] - default.bias[0]) / under, 0.0),
+            raw=np.where(taken, raw, self._held.network[inside]),
+            taken=taken,
+            factor=np.where(taken, own.scale[0] / under, 1.0),
+            shift=np.where(taken, (own.bias[0] - default.bias[0]) / under, 0.0),
         )
 
     def _columns(self, scores: Doubles, category: int) -> Doubles:

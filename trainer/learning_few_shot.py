@@ -290,7 +290,9 @@ class _Target:
             return arrays, {"cost": asdict(cost), "steps": result.progress.step}
 
         name = self._label("network", how, fold)
-        return Part(name, [self._hash, asdict(config), code_hash(_OWN_CODE)], compute)
+        # what it is tuned from is trained within the same budget
+        made_from = [self._hash, asdict(config), asdict(self._budget), code_hash(_OWN_CODE)]
+        return Part(name, made_from, compute)
 
     def _scores(self, case: _Case, finished: Mapping[str, FinishedPart]) -> dict[str, Doubles]:
         """Return the test scores of every ranking of one case, CrossRank's by its guard."""
@@ -363,7 +365,7 @@ class _Target:
         return choice(of_test, pages)
 
 
-_OWN_CODE = (*CODE, "learning_few_shot")
+_OWN_CODE = (*CODE, "learning_few_shot", "learning_warm_start")
 
 
 def _small(train: PageSet) -> dict[str, Any] | None:

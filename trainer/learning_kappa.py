@@ -6,6 +6,9 @@ as in the competition whose figure is compared with.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -310,7 +313,8 @@ class _Study:
         config = network_config(training, pages.surface, self._budget)
         config = replace(config, seed=run + 1, pointwise_weight=3.0)
         log = encoded_fold(pages, 0)
-        folder = self._work / "learning" / "unfinished" / f"kappa-{log.folder.name}"
+        key = hashlib.sha256(json.dumps([asdict(config), code_hash(CODE)]).encode()).hexdigest()[:8]
+        folder = self._work / "learning" / "unfinished" / f"kappa-{log.folder.name}-{key}"
         catalogue = catalogue_of(pages, 0, log, self._texts)
         try:
             result = train(config, log, catalogue, folder, progress=self._progress)
@@ -321,6 +325,7 @@ class _Study:
                 for name, part in (("validation", VALIDATION), ("test", TEST))
             }
         scores = split_scores(pages, result, log, catalogue)
+        shutil.rmtree(folder)
         return {f"network {name}": values for name, values in scores.items()}
 
     def grades(self, run: int, fold: int, arrays: Arrays) -> dict[str, npt.NDArray[np.int64]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from trainer import learning_plots
@@ -23,6 +22,7 @@ from trainer.learning_tables import (
     shown,
     tenth_verdict,
 )
+from trainer.sheet import templates
 
 _MOST_CATEGORIES = 30
 _MOST_FOLDS = 15
@@ -31,15 +31,9 @@ _MOST_FOLDS = 15
 def write_learning_page(path: Path, results: Path) -> Path:
     """Write the page of a results file, all at once or not at all."""
     value = read_learning(results)
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {"shown": shown, "bracket": bracket, "verdict": verdict}
-    page = templates.get_template("learning.html").render(
+    environment = templates()
+    environment.filters |= {"shown": shown, "bracket": bracket, "verdict": verdict}
+    page = environment.get_template("learning.html").render(
         crossrank=CROSSRANK,
         trees=TREES,
         network=NETWORK,

@@ -31,8 +31,9 @@ def listwise_softmax_loss(labels: Tensor, logits: Tensor, mask: Tensor) -> Tenso
     labels = labels * mask
     positives = labels.sum(axis=1)
     log_share = functional.log_softmax(logits + (1.0 - mask) * _MASKED, axis=1)
-    page_loss = -(labels * log_share).sum(axis=1) / paddle.clip(positives, min=1.0)
     has_positive = (positives > 0).astype("float32")
+    # by their sum, however small gains are; pages without one divide by 1
+    page_loss = -(labels * log_share).sum(axis=1) / (positives + 1.0 - has_positive)
     return (page_loss * has_positive).sum() / paddle.clip(has_positive.sum(), min=1.0)
 
 

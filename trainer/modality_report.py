@@ -279,7 +279,7 @@ def modality_sheet(name: str, result: ModalityResult) -> Sheet:
         " modality, above zero it helps; brackets are 95 % intervals of"
         f" {DRAWS:,} paired bootstrap draws of shoppers.",
         "Missing when served: the trained network, nothing known of the modality of any product."
-        " Its figures are of the network alone, without trees.",
+        " Trees, where the run has some, score as before: they see no modality of the network.",
     ]
     if result.left_out is not None:
         notes.append(

@@ -33,6 +33,7 @@ from trainer.memory_forecast import Limit
 from trainer.model.ranker import Ranker
 from trainer.model.tree_term import TreeTerm
 from trainer.prepare import prepare
+from trainer.provenance import NETWORK_CODE, code_hash
 from trainer.run_facts import RunData, begin_run
 from trainer.served_outputs import ServedOutputs
 from trainer.snapshot import write_snapshot
@@ -181,11 +182,16 @@ def _sink_of(config: TrainConfig) -> Callable[[Path], None]:
 
 
 def run_folder(config: TrainConfig, log: EncodedLog, work: Path) -> Path:
-    """Return where the run of a configuration and data lies.
+    """Return where the run of a configuration, data and code lies.
 
-    Where the log's file lies, and where the run is sent, makes no other run.
+    Where the log's file lies, and where the run is sent, makes no other run; other code that
+    decides what a network scores does.
     """
-    told = [{**asdict(config), "log": "", "mlflow": ""}, log.folder.name]
+    told = [
+        {**asdict(config), "log": "", "mlflow": ""},
+        log.folder.name,
+        code_hash(NETWORK_CODE),
+    ]
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
     return work / "runs" / f"{config.name}-{key}"
 

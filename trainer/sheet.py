@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,8 +85,3 @@ def sheet_text(sheet: Sheet) -> str:
             parts.append("\n".join([section.heading, *section.text]))
         parts += [aligned([list(table.head), *map(list, table.rows)]) for table in section.tables]
     return "\n\n".join(parts)
-
-
-def facts_table(head: Sequence[str], values: dict[str, str]) -> Table:
-    """Return a table of names and what each is."""
-    return Table((head[0], head[1]), tuple(values.items()))

@@ -75,7 +75,10 @@ class AffinityMeter:
         step = int(state["progress"][0])
         path = self._folder / AFFINITY
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        lines = [line for line in lines if json.loads(line)["step"] < step]
+        lines = [line for line in lines if json.loads(line)["step"] <= step]
+        measured = {json.loads(line)["step"] for line in lines}
+        if step in measured:
+            return
         if self._ranker is None:
             self._ranker = build_ranker(self._config, self._log, self._catalogue)
         self._ranker.set_state_dict(state["network"])

@@ -119,6 +119,12 @@ def start_from(start: Start, ranker: Ranker, schema: Schema, vocabulary: Vocabul
     """
     check_features(start, schema)
     fresh = {name: value.numpy() for name, value in ranker.named_parameters()}
+    if "scorer._heads._weight" in fresh and start.schema.objectives != schema.objectives:
+        raise TrainingError(
+            f"start_from: got {start.folder} with the objectives"
+            f" {', '.join(start.schema.objectives)}, want {', '.join(schema.objectives)}: experts"
+            " of a gate are not carried over by the names of objectives"
+        )
     if start.weights.keys() != fresh.keys():
         differing = sorted(start.weights.keys() ^ fresh.keys())
         raise _another_network(start, differing)

@@ -92,7 +92,8 @@ class Arm:
         return config_from_values({**self.base, **drawn}, "of a trial")
 
     def _network(self, drawn: Drawn, report: Report) -> tuple[float, list[Path]]:
-        config = self.configured(drawn)
+        # judged by the network alone, so trees beside it would only spend the budget
+        config = replace(self.configured(drawn), trees=False)
         folder = run_folder(config, self.log, self.work)
         # two processes may have drawn the same, which is one run: the second reads it back
         with locked(self.work / "tuning" / "locks" / folder.name):
@@ -117,7 +118,11 @@ class Arm:
         for number, category in enumerate(self.categories, start=1):
             row = self.log.schema.categories.index(category)
             alone = of_category(self.log, row, of_pages)
-            own = replace(single_config(config, self.log, category), **_drawn_passes(config, drawn))
+            own = replace(
+                single_config(config, self.log, category),
+                trees=False,
+                **_drawn_passes(config, drawn),
+            )
             folder = run_folder(own, alone, self.work)
             with locked(self.work / "tuning" / "locks" / folder.name):
                 run = run_training(own, alone, self.work, progress=False)

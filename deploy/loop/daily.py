@@ -42,4 +42,5 @@ def run_due_rounds(learner: Learner, publisher: BundlePublisher, now: datetime) 
         result = learner.run(day, serving, publisher, run)
         documents = round_documents(result, serving.bundle_id, number, now)
         learner.streams.append(STREAM, documents)
+        learner.tables.finish(day)  # a round that is cut before this is due again
         yield result

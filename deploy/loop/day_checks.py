@@ -65,8 +65,9 @@ def robots(searches: Sequence[LoggedSearch]) -> list[str]:
         total, usual = counts.total(), float(np.quantile([*counts.values(), 1], 0.99))
         usual = min(usual, float(np.median([*counts.values(), 1])) * ROBOT_TIMES)
         found += [
-            f"shopper {shopper}: got {count} of {total} {what}, want a person's share"
-            for shopper, count in counts.most_common(5)
+            # by rank: sentences are kept for years, and a name may be a person's
+            f"shopper {rank} by {what}: got {count} of {total}, want a person's share"
+            for rank, (_, count) in enumerate(counts.most_common(5), start=1)
             if count >= ROBOT_LEAST and count > ROBOT_SHARE * total and count > ROBOT_TIMES * usual
         ]
     return found

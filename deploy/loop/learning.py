@@ -144,11 +144,10 @@ class Learner:
         """
         began = time.monotonic()
         log = self._read(day)
+        # older days have left the streams, or have left them in part
+        before = [each for each in self.tables.taken_days() if each < day]
         past = [
-            search
-            for each in self.tables.taken_days()
-            if each < day
-            for search in self._searches(each)
+            search for each in before[-self.plan.window_days :] for search in self._searches(each)
         ]
         moved, reasons = tuple(drifts(log.searches, past)), findings(log, past)
         self.tables.add(day, log.searches, reasons)
@@ -237,7 +236,6 @@ class Learner:
         return compare_categories(ranked, examination, np.random.default_rng(self.plan.seed))
 
     def _done(self, began: float, result: Round) -> Round:
-        self.tables.finish(result.day)
         return replace(result, duration_s=time.monotonic() - began)
 
 

@@ -71,9 +71,12 @@ class JsonLineStreams:
         for day, bodies in by_day.items():
             path = self._folder / stream / f"{day}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
-            known = set(path.read_bytes().splitlines()) if path.exists() else set()
-            with path.open("ab") as file:
-                file.writelines(body + b"\n" for body in bodies if body not in known)
+            before = path.read_bytes() if path.exists() else b""
+            known = set(before.splitlines())
+            added = b"".join(body + b"\n" for body in bodies if body not in known)
+            whole = path.with_suffix(".unfinished")
+            whole.write_bytes(before + added)
+            whole.replace(path)  # a kill leaves the file of before
 
     def read(self, stream: str, start: datetime, end: datetime) -> Iterator[Json]:
         """Yield the documents of `start` <= @timestamp < `end`, oldest first.

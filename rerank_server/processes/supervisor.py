@@ -135,7 +135,16 @@ class _Supervisor:
         """Keep one process running until the server stops."""
         pause_s = _FIRST_PAUSE_S
         while not self._stopping.is_set():
-            process = process or await self._start(number)
+            try:
+                process = process or await self._start(number)
+            except OSError as error:  # no memory or descriptors for another process just now
+                fields = {"process": number, "reason": error.strerror or str(error)}
+                _LOG.error("process not started, trying again", extra={"fields": fields})
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self._stopping.wait()
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                continue
             status = await asyncio.to_thread(process.popen.wait)
             self._metrics.retire(process.families)
             del self._processes[number]
@@ -171,6 +180,8 @@ class _Supervisor:
         ours.setblocking(False)  # noqa: FBT003 - socket's own
         process = _Process(number, popen, await Link.open(ours), self._held)
         self._processes[number] = process
+        if self._stopping.is_set():  # the stop came while it began, and has not seen it
+            popen.terminate()
         task = asyncio.create_task(process.link.answer(self._answerer(process)))
         task.add_done_callback(lambda _: None)
         process.fields["link"] = task  # tasks are held weakly

@@ -221,6 +221,63 @@ def test_two_servers_follow_each_other(live):
     assert [version_of(item.products, "a") for item in (one, two)] == [5, 5]
 
 
+def test_a_server_whose_base_another_one_removed_goes_on(live):
+    one, first = live()
+    two, second = live()
+    first.upsert([product("a")], one.bundle)
+    first.compact()
+    second.catch_up()
+    assert second.compact() == 1  # both on the first generation
+    first.upsert([product("b")], one.bundle)
+    assert first.compact() == 1  # a second one, and its own base is gone
+    first.upsert([product("c")], one.bundle)
+    second.catch_up()
+    for _ in range(2):  # to the newest, then a generation of its own
+        assert second.compact() == 1
+    assert second.compact() == 0
+    assert [version_of(two.products, name) for name in "abc"] == [1, 1, 1]
+
+
+def test_a_backlog_larger_than_the_room_is_compacted_while_serving(live):
+    one, first = live()
+    two, second = live(spare_rows=8)
+    for start in (0, 20):
+        lines = [product(f"p{number}") for number in range(start, start + 20)]
+        first.upsert(lines, one.bundle)
+    second.catch_up()
+    assert version_of(two.products, "p1") == 0
+    assert second.compact(least_share=0.5) == 1
+    assert [version_of(two.products, f"p{number}") for number in (0, 39)] == [1, 1]
+    second.upsert([product("p0", 2)], two.bundle)
+    assert version_of(two.products, "p0") == 2
+
+
+def test_a_product_without_a_finite_vector_stops_no_other(live, monkeypatch, caplog):
+    one, first = live()
+    two, second = live()
+    held = second._held[0]
+    encode = held.encoder._graph
+
+    def overflowing(inputs):
+        answer = dict(encode(inputs))
+        vectors = answer["vectors"].copy()
+        vectors[inputs["category"] == 2] = np.inf
+        return answer | {"vectors": vectors}
+
+    first.upsert([product("bad", 2), product("good", 3)], one.bundle)
+    monkeypatch.setattr(held.encoder, "_graph", overflowing)
+    second.catch_up()
+    assert version_of(two.products, "good") == 3
+    row = int(two.products.rows(["bad"])[0])
+    assert row != two.products.table.unknown_row
+    np.testing.assert_array_equal(two.products.vectors[row], 0)
+    assert "got no finite vector of bad" in str([record.__dict__ for record in caplog.records])
+    with pytest.raises(ProductError, match="finite"):
+        second.upsert([product("worse", 2)], two.bundle)
+    second.delete(["bad"])
+    assert version_of(two.products, "bad") == 0
+
+
 def test_while_one_compacts_the_other_leaves_it_alone(live, monkeypatch):
     one, first = live()
     _, second = live()

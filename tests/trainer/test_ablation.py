@@ -28,6 +28,7 @@ from trainer.sheet import sheet_text
 PLAN = f"""
 config = "small.toml"
 seeds = 2
+split = "test"
 train_pages = {PAGES[0]}
 validation_pages = {PAGES[1]}
 test_pages = {PAGES[2]}

@@ -25,7 +25,10 @@ def written(tmp_path):
 
 def test_each_change_is_laid_over_the_full_configuration(written):
     plan = read_plan(
-        written(f'config = "small.toml"\nseeds = 2\ntest_pages = 9\n[set]\nepochs = 3\n{CHANGES}')
+        written(
+            'config = "small.toml"\nseeds = 2\nsplit = "test"\ntest_pages = 9\n[set]\nepochs = 3\n'
+            + CHANGES
+        )
     )
     assert list(plan.configs()) == [FULL, "category adapters", "pointwise"]
     assert (plan.full.epochs, plan.full.rank, plan.full.pointwise_weight) == (3, 1, 0.1)

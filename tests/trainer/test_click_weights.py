@@ -78,6 +78,35 @@ def test_training_pages_have_one_click_each_and_others_are_untouched(prepared):
         assert first == second > 0
 
 
+def test_what_was_put_into_the_cart_is_no_negative_of_another_click(tmp_path):
+    path = write_searches(tmp_path / "carts", 'position_bias = "em"\nposition_bias_places = 3\n')
+    events = path.parent / "events.jsonl"
+    searches = pl.read_ndjson(path.parent / "searches.jsonl").rows(named=True)
+    clicks = pl.read_ndjson(events)
+    carts = [
+        {**row, "product": next(each for each in search["candidates"] if each != row["product"]),
+         "kind": "cart"}
+        for search in searches
+        for row in clicks.filter(pl.col("query_id") == search["query_id"]).rows(named=True)[:1]
+    ]  # fmt: skip
+    outside = {**clicks.row(0, named=True), "query_id": "q1", "product": "never-shown"}
+    kept = clicks.filter(pl.col("query_id") != "q1")
+    pl.concat([kept, pl.DataFrame([*carts, outside], schema=clicks.schema)]).write_ndjson(events)
+
+    config = read_log_config(path)
+    log, told = with_click_weights(read_tables(config, path.parent, now=START + 400 * DAY), config)
+    assert told is not None
+    assert log.searches is not None
+    put = {(row["query_id"], row["product"]) for row in carts}
+    copies = [row for row in log.searches.rows(named=True) if "#" in row["query_id"]]
+    assert copies
+    for row in copies:
+        name, product, _ = row["query_id"].split("#")
+        assert all((name, each) not in put or each == product for each in row["candidates"])
+    # a page whose only click is on nothing that it showed stays as it was
+    assert "q1" in log.searches["query_id"].to_list()
+
+
 def test_clicks_at_the_bottom_count_for_more(tmp_path):
     path = write_searches(tmp_path / "log", 'position_bias = "em"\nposition_bias_places = 3\n')
     config = read_log_config(path)

@@ -32,6 +32,13 @@ def test_several_positives_share_the_weight():
     assert float(loss) == pytest.approx(math.log(3), abs=1e-6)
 
 
+def test_small_gains_are_shares_of_their_sum_as_well():
+    logits, mask = tensor([[0.5, -1, 2]]), tensor([[1, 1, 1]])
+    whole = listwise_softmax_loss(tensor([[3, 1, 0]]), logits, mask)
+    small = listwise_softmax_loss(tensor([[3 / 7, 1 / 7, 0]]), logits, mask)
+    assert float(small) == pytest.approx(float(whole), abs=1e-6)
+
+
 def test_pages_without_a_positive_count_nothing():
     with_empty = listwise_softmax_loss(
         tensor([[1, 0], [0, 0]]), tensor([[2, 1], [9, -9]]), tensor([[1, 1], [1, 1]])

@@ -144,3 +144,19 @@ def test_the_sums_of_a_hundred_million_products():
     hashed = table_memory(100_000_000, 64, buckets=10_000_000)
     assert hashed.training == whole.training // 10
     assert table_memory(10, 1, shards=4).each_shard == 3 * 4 * 4  # 3, 3, 2 and 2 rows
+
+
+def test_the_readme_tells_the_sums_that_the_function_gives():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    whole, sharded, hashed = (
+        table_memory(100_000_000, 64),
+        table_memory(100_000_000, 64, shards=8),
+        table_memory(100_000_000, 64, buckets=10_000_000),
+    )
+    for gigabytes, what in (
+        (whole.serving, "to serve"),
+        (whole.training, "to train"),
+        (sharded.each_shard, "in each of 8 shards"),
+        (hashed.training, "on one machine when hashed"),
+    ):
+        assert f"{gigabytes / 1e9:.1f} GB {what}" in text

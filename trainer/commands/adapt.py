@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.commands.pretrain import add_targets, setting_of
 from trainer.commands.run_options import add_run_options
+from trainer.errors import TransferError
 from trainer.provenance import command_line
 
 if TYPE_CHECKING:
@@ -98,6 +99,11 @@ def _chosen(options: argparse.Namespace, setting: Setting) -> Setting:
 
     if options.sources == "all":
         return setting
+    if options.sources == "auto" and options.draw == "latest":
+        raise TransferError(
+            "sources: got auto with draw latest, want draw random: sources are chosen by pages of"
+            " the target that are drawn at random"
+        )
     if options.sources == "auto":
         return chosen_sources(setting, options.target, options.pages)
     return with_sources(setting, [name for name in options.sources.split(",") if name])

@@ -22,6 +22,7 @@ COMMANDS = (
     "trainer.commands.report",
     "trainer.commands.tune",
     "trainer.commands.ablate",
+    "trainer.commands.cold_start",
     "trainer.commands.daily",
     "trainer.commands.modalities",
     "trainer.commands.explain",

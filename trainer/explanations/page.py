@@ -6,27 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from trainer.atomic_text import write_text
 from trainer.evaluation_tables import bracketed, figure
 from trainer.explanations import plots
 from trainer.explanations.plots import interval_of
-
-_TEMPLATES = Path(__file__).parents[1] / "templates"
+from trainer.sheet import templates
 
 
 def write_page(path: Path, explained: Mapping[str, Any], command: str) -> None:
     """Write the page of what `explain_run` gave, all at once or not at all."""
-    templates = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {
+    environment = templates()
+    environment.filters |= {
         "interval": lambda value: bracketed(interval_of(value)),
         "mean": lambda value: figure(interval_of(value).mean),
     }
@@ -38,7 +30,7 @@ def write_page(path: Path, explained: Mapping[str, Any], command: str) -> None:
         "fidelity": plots.plot_fidelity(surfaces),
         "adapters": plots.plot_adapters(first["adapters"], explained["adapter_norms"]),
     }
-    page = templates.get_template("explanations.html").render(
+    page = environment.get_template("explanations.html").render(
         explained=explained,
         first=next(iter(surfaces)),
         plots={name: Markup(plot) for name, plot in drawn.items()},

@@ -1,7 +1,8 @@
 """Events of shoppers as pages: the formats `ratings` and `interactions+items`.
 
 A page asks which product of a category the shopper takes next, given what was before it. All that
-is counted or fitted for a page is from before it, and never from the event that it asks for.
+is counted or fitted for a page is from before it, and never from the event that it asks for; in
+`interactions+items` it is from other shoppers, whatever the time, since the split is by shopper.
 """
 
 from __future__ import annotations
