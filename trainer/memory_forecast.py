@@ -1,7 +1,8 @@
 """What preparing, training and exporting will hold in memory, told before it is held.
 
-Each sum is of what grows with the log, the catalogue and the network, with bytes that were
-measured (`python -m tests.benchmarks.throughput`); they hold to within a quarter on its sizes.
+Each sum is of what grows with the log, the catalogue and the network, with bytes that were fitted
+to measured peaks; those of training hold to within a quarter at two sizes (a test). Those of
+trees are assumed, and those of preparation and export were fitted to few runs.
 """
 
 from __future__ import annotations

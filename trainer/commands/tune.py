@@ -113,7 +113,7 @@ def _tuning(options: argparse.Namespace, threads: int) -> Tuning:
         )
     if min(options.pages) < 0:
         raise TuningError(f"pages: got {options.pages}, want 0 (all) or more of each split")
-    base = {**read_toml(options.config), "name": f"{config.name}-tuned"}
+    base = {**read_toml(options.config), "name": f"{config.name}-{options.study or 'tuned'}"}
     if options.mlflow:
         base["mlflow"] = options.mlflow
     plan = ArmPlan(
