@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 
 from rerank_server.contract.errors import PageError, nearest
 from rerank_server.contract.page import Floats, History, Page, Rows, Times, empty_history
@@ -15,6 +18,7 @@ from rerank_server.wall_clock import WallClock
 CLOCK_SKEW_S = 300
 _DEFAULT_KIND = "purchase"
 _CLOCK = WallClock()
+Kinds: TypeAlias = npt.NDArray[np.int8]
 
 
 def locate_page(page: SearchPage, schema: Schema, products: ProductStore) -> Page:
@@ -24,7 +28,8 @@ def locate_page(page: SearchPage, schema: Schema, products: ProductStore) -> Pag
         PageError: When a signal or objective is unknown, or an event is later than the page.
     """
     shown = _page_time(page)
-    kept = _kept_events(page.history, schema)
+    kinds = _kinds(page.history, schema)
+    kept = _kept_events(page.history, kinds, schema)
     events = page.history.product_ids
     # candidates and events in one lookup, of which each costs a fixed time
     rows = products.rows([*page.candidate_ids, *(events[index] for index in kept.tolist())])
@@ -35,7 +40,7 @@ def locate_page(page: SearchPage, schema: Schema, products: ProductStore) -> Pag
         rows=rows[: page.size],
         retrieval_scores=np.asarray(page.retrieval_scores, np.float32),
         signals=_signals(page, schema),
-        history=_history(page, kept, rows[page.size :], shown, schema),
+        history=_history(page, kept, kinds[kept], rows[page.size :], shown),
     )
 
 
@@ -85,18 +90,14 @@ def _signals(page: SearchPage, schema: Schema) -> Floats:
     return columns
 
 
-def _kept_events(history: ShopperHistory, schema: Schema) -> Times:
+def _kept_events(history: ShopperHistory, kinds: Kinds, schema: Schema) -> Times:
     """Return the positions of the newest events of known kinds that features can see."""
     order = np.argsort(np.asarray(history.times, np.int64), kind="stable")
-    if history.kinds:
-        order = order[_kinds(history, schema)[order] >= 0]
-    elif _DEFAULT_KIND not in schema.event_kinds:
-        order = order[:0]
-    return order[-schema.history_limit :]
+    return order[kinds[order] >= 0][-schema.history_limit :]
 
 
-def _history(page: SearchPage, kept: Times, rows: Rows, shown: int, schema: Schema) -> History:
-    """Return the events at the positions `kept`, whose products are in `rows`."""
+def _history(page: SearchPage, kept: Times, kinds: Kinds, rows: Rows, shown: int) -> History:
+    """Return the events at the positions `kept`, of these kinds and products."""
     history, place = page.history, page.place
     if kept.shape[0] == 0:
         return empty_history()
@@ -110,13 +111,13 @@ def _history(page: SearchPage, kept: Times, rows: Rows, shown: int, schema: Sche
     return History(
         rows=rows,
         times=np.minimum(np.asarray(history.times, np.int64)[kept], shown),
-        kinds=_kinds(history, schema)[kept],
+        kinds=kinds,
         same_place=same_place[kept],
         discounted=discounted[kept],
     )
 
 
-def _kinds(history: ShopperHistory, schema: Schema) -> np.ndarray:
+def _kinds(history: ShopperHistory, schema: Schema) -> Kinds:
     """Return the index of each event's kind in the schema, -1 where unknown, int8."""
     known = {name: index for index, name in enumerate(schema.event_kinds)}
     if not history.kinds:

@@ -254,23 +254,24 @@ def _challenger_families(trying: Trying) -> Iterable[Metric]:
     ):
         pages.add_metric((bundle_id, role, outcome), count)
     yield pages
-    if math.isnan(figures.same_first_share):  # no page in the shadow yet
-        return
-    alike = GaugeMetricFamily(
-        "crossrank_challenger_same_first_share",
-        "Share of shadow pages where both bundles put the same candidate first",
-        labels=("bundle_id",),
-    )
-    alike.add_metric((bundle_id,), figures.same_first_share)
-    yield alike
-    if not math.isnan(figures.rank_agreement):
-        agreement = GaugeMetricFamily(
+    for name, text, value in (
+        (
+            "crossrank_challenger_same_first_share",
+            "Share of shadow pages where both bundles put the same candidate first",
+            figures.same_first_share,
+        ),
+        (
             "crossrank_challenger_rank_agreement",
             "Mean rank correlation of the two orders of a shadow page",
-            labels=("bundle_id",),
-        )
-        agreement.add_metric((bundle_id,), figures.rank_agreement)
-        yield agreement
+            figures.rank_agreement,
+        ),
+    ):
+        if not math.isnan(value):  # of pages of one candidate there is no agreement
+            gauge = GaugeMetricFamily(name, text, labels=("bundle_id",))
+            gauge.add_metric((bundle_id,), value)
+            yield gauge
+    if figures.shadow_pages == 0:
+        return
     seconds = GaugeMetricFamily(
         "crossrank_challenger_shadow_seconds",
         "Time of the newest shadow pages, by bundle and quantile",

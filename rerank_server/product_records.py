@@ -205,17 +205,19 @@ class ProductEncoder:
         inputs = product_inputs(batch, self._bundle.text_encoder, schema.vectors)
         vectors = self._graph(inputs)["vectors"]
         want = (count, self._bundle.manifest.widths.product)
-        wrong = np.logical_not(np.isfinite(vectors).all(axis=1))
-        if lenient and vectors.shape == want and wrong.any():
-            named = [records[row].product_id for row in np.flatnonzero(wrong).tolist()]
-            reason = f"got no finite vector of {', '.join(named)}, want one; zeros take its place"
-            _LOG.error("product.onnx", extra={"fields": {"reason": reason}})
-            vectors = np.where(wrong[:, np.newaxis], np.float32(0), vectors)
-        if vectors.shape != want or not np.isfinite(vectors).all():
+        finite = np.isfinite(vectors)
+        if vectors.shape != want or not (finite.all() or lenient):
             raise ProductError(
-                f"product.onnx: got vectors {vectors.shape}, finite:"
-                f" {bool(np.isfinite(vectors).all())}, want finite ones of {want}"
+                f"product.onnx: got vectors {vectors.shape}, finite: {bool(finite.all())},"
+                f" want finite ones of {want}"
             )
+        if not finite.all():
+            wrong = np.flatnonzero(np.logical_not(finite).any(axis=1))
+            named = ", ".join(records[row].product_id for row in wrong.tolist())
+            reason = f"got no finite vector of {named}, want one; zeros take its place"
+            _LOG.error("product.onnx", extra={"fields": {"reason": reason}})
+            vectors = vectors.copy()
+            vectors[wrong] = 0
         return EncodedProducts(
             categories=categories,
             levels=batch.levels,

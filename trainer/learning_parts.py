@@ -22,24 +22,10 @@ from trainer.kept_parts import Arrays, Part
 from trainer.learning_cost import measured
 from trainer.network import score_pages
 from trainer.pageset import PageSet, majority_categories
-from trainer.provenance import code_hash
+from trainer.provenance import NETWORK_CODE, code_hash
 from trainer.train import TrainResult, train
 
-CODE = (
-    "batches",
-    "formats/encode",
-    "gbdt",
-    "labels",
-    "learning_parts",
-    "losses",
-    "metrics",
-    "model",
-    "network",
-    "objective_losses",
-    "objectives",
-    "pageset",
-    "train",
-)
+CODE = ("formats/encode", "learning_parts", *NETWORK_CODE)
 _MOST_EPOCHS = 12
 _MANY_EPOCHS = 6  # of which each is evaluated once, of fewer twice
 _STEPS_PER_EPOCH, _FEWEST_PAGES, _MOST_PAGES = 40, 4, 32

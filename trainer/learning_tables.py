@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.atomic_text import write_text
-from trainer.errors import ConfigError
 from trainer.learning_data import KNOWN_DATA, KnownData
 from trainer.learning_rankings import CROSSRANK, NETWORK, RANDOM, SINGLE, SINGLE_TREES, TREES
 from trainer.learning_results import read_learning
+from trainer.readme_section import replace_section
 
 BEGIN = "<!-- learning: begin, written by `make benchmark-learning` -->"
 END = "<!-- learning: end -->"
@@ -305,13 +304,7 @@ def write_learning_section(readme: Path, results: Path) -> None:
     Raises:
         ConfigError: When the markers are not there.
     """
-    text = readme.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise ConfigError(f"{readme.name}: got no markers, want {BEGIN!r} and {END!r}")
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    section = learning_markdown(read_learning(results))
-    write_text(readme, f"{before}{BEGIN}\n{section}\n{END}{after}")
+    replace_section(readme, BEGIN, END, learning_markdown(read_learning(results)))
 
 
 def shown(value: float | None, *, signed: bool = False, digits: int = 3) -> str:

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainer.atomic_text import write_text
-from trainer.errors import ConfigError
+from trainer.readme_section import replace_section
 
 BEGIN = "<!-- results: begin, written by `make benchmark` -->"
 END = "<!-- results: end -->"
@@ -137,10 +136,5 @@ def write_into_readme(readme: Path, results_path: Path) -> None:
     Raises:
         ConfigError: When the markers are not there.
     """
-    text = readme.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise ConfigError(f"{readme.name}: got no markers, want {BEGIN!r} and {END!r}")
     results = json.loads(results_path.read_text(encoding="utf-8"))
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    write_text(readme, f"{before}{BEGIN}\n{results_markdown(results)}\n{END}{after}")
+    replace_section(readme, BEGIN, END, results_markdown(results))

@@ -58,7 +58,8 @@ def _gateway(**flags: str | None) -> None:
     recorded = read_telemetry_settings(
         {name: text for name, text in flags.items() if name in names}, os.environ, PREFIX
     )
-    from rerank_server.event_loop import run_loop
+    import uvloop
+
     from rerank_server.gateway.serving import serve_gateway
     from rerank_server.one_line_log import configure_logging
 
@@ -66,7 +67,7 @@ def _gateway(**flags: str | None) -> None:
     telemetry = Telemetry(recorded)
     try:
         recorder = telemetry if telemetry.recorders else None
-        run_loop(serve_gateway(settings, recorder, [telemetry]))
+        uvloop.run(serve_gateway(settings, recorder, [telemetry]))
     finally:
         telemetry.close()
 

@@ -36,7 +36,7 @@ def test_a_token_does_not_travel_to_other_machines_in_clear_text(address):
 
 
 @pytest.mark.parametrize(
-    "address", ["localhost:50061", "127.0.0.1:1", "[::1]:50061", "unix:/tmp/a", "ipv6:[::1]:1"]
+    "address", ["localhost:50061", "127.0.0.1:1", "[::1]:50061", "unix:a.sock", "ipv6:[::1]:1"]
 )
 def test_a_token_may_travel_within_this_machine(address):
     assert Connection(address, token="secret").metadata()
