@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rerank_server.contract.errors import RerankError
 from trainer.commands.registry import read_commands
-from trainer.kernels import prefer_fast_kernels
+from trainer.training.kernels import prefer_fast_kernels
 
 INTERRUPTED = 130
 

@@ -289,7 +289,7 @@ _LISTS = ("objectives", "surfaces", "hidden")
 
 def _contradictions(config: TrainConfig) -> list[str]:
     """Return what is of the right type and still cannot be used."""
-    from trainer.features import SURFACES  # noqa: PLC0415  it brings SciPy, help wants none
+    from trainer.encoding.features import SURFACES  # noqa: PLC0415  it brings SciPy, help wants none
 
     wrong = [f"{name}: got none, want at least one" for name in _LISTS if not getattr(config, name)]
     for name, (low, high) in _RANGES.items():

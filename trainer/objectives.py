@@ -1,6 +1,6 @@
 """How objectives are learned, served and judged: `[[objective]]` tables of a run.
 
-What the label of an objective is, its log says; see `trainer.labels`. A head is an objective
+What the label of an objective is, its log says; see `trainer.logs.labels`. A head is an objective
 together with its label.
 """
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from rerank_server.contract.errors import nearest
 from trainer.errors import ConfigError
-from trainer.labels import AMOUNTS, Label, LabelType
+from trainer.logs.labels import AMOUNTS, Label, LabelType
 
 Among = Literal["all", "never_bought", "bought"]
 Space = Literal["observed", "whole"]

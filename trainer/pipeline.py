@@ -15,31 +15,31 @@ from rerank_server.contract.bundle import Bundle
 from rerank_server.contract.page import SECONDS_PER_DAY
 from rerank_server.contract.products import ProductTable
 from trainer.atomic_text import write_text
-from trainer.calibration import Calibration
-from trainer.calibration_choice import trials_to_json
-from trainer.catalogue import Catalogue, read_catalogue, with_factors, with_vectors_at
-from trainer.collaborative import fit_collaborative
+from trainer.baselines.late_fusion import fit_tree_term
+from trainer.calibration.calibration import Calibration
+from trainer.calibration.choice import trials_to_json
 from trainer.config import TrainConfig, run_objectives
-from trainer.counts import RollingStats, purchases_in_time
-from trainer.dataset import Prepared, read_prepared
-from trainer.encoded import SPLITS, EncodedLog, encode, with_objectives
-from trainer.evaluation import Evaluation, to_json
-from trainer.export import export_bundle
-from trainer.features import product_table
-from trainer.guard import guard_to_json
-from trainer.guard_fit import Guarded, fit_guard
-from trainer.late_fusion import fit_tree_term
-from trainer.memory_forecast import Limit
+from trainer.encoding.catalogue import Catalogue, read_catalogue, with_factors, with_vectors_at
+from trainer.encoding.collaborative import fit_collaborative
+from trainer.encoding.counts import RollingStats, purchases_in_time
+from trainer.encoding.dataset import Prepared, read_prepared
+from trainer.encoding.encoded import SPLITS, EncodedLog, encode, with_objectives
+from trainer.encoding.features import product_table
+from trainer.evaluation.evaluation import Evaluation, to_json
+from trainer.export.export import export_bundle
+from trainer.export.served_outputs import ServedOutputs
+from trainer.guard.fit import Guarded, fit_guard
+from trainer.guard.guard import guard_to_json
+from trainer.logs.prepare import prepare
+from trainer.logs.snapshot import write_snapshot
 from trainer.model.ranker import Ranker
 from trainer.model.tree_term import TreeTerm
-from trainer.prepare import prepare
-from trainer.provenance import NETWORK_CODE, code_hash
-from trainer.run_facts import RunData, begin_run
-from trainer.served_outputs import ServedOutputs
-from trainer.snapshot import write_snapshot
-from trainer.starting_weights import read_start, with_scales_of
 from trainer.tasks import calibrate, choose_weights, fit_served_outputs
-from trainer.train import TrainResult, train
+from trainer.training.memory_forecast import Limit
+from trainer.training.provenance import NETWORK_CODE, code_hash
+from trainer.training.run_facts import RunData, begin_run
+from trainer.training.starting_weights import read_start, with_scales_of
+from trainer.training.train import TrainResult, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def _sink_of(config: TrainConfig) -> Callable[[Path], None]:
     """Return what sends a run's folder where the configuration says; nothing by default."""
     if not config.mlflow:
         return lambda _folder: None
-    from trainer.mlflow_sink import check_mlflow, send_run  # noqa: PLC0415  not always there
+    from trainer.reports.mlflow_sink import check_mlflow, send_run  # noqa: PLC0415  not always there
 
     check_mlflow()
 

@@ -6,19 +6,19 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from trainer.batches import rows_of
-from trainer.calibration import Calibration
-from trainer.calibration_choice import cross_fit, fit_chosen
-from trainer.catalogue import Catalogue
-from trainer.encoded import EncodedLog, heads_of_log
-from trainer.encoded import counted_rows as encoded_counted_rows
-from trainer.evaluation import EvaluationError
-from trainer.metrics import ndcg_at_k
+from trainer.calibration.calibration import Calibration
+from trainer.calibration.choice import cross_fit, fit_chosen
+from trainer.encoding.batches import rows_of
+from trainer.encoding.catalogue import Catalogue
+from trainer.encoding.encoded import EncodedLog, heads_of_log
+from trainer.encoding.encoded import counted_rows as encoded_counted_rows
+from trainer.encoding.pageset import PageSet, encoded_pages
+from trainer.evaluation.evaluation import EvaluationError
+from trainer.evaluation.metrics import ndcg_at_k
+from trainer.export.served_outputs import ServedOutputs, fit_outputs, plain_outputs
 from trainer.model.outputs import OutputLayer
 from trainer.model.ranker import Ranker
-from trainer.network import score_pages
-from trainer.pageset import PageSet, encoded_pages
-from trainer.served_outputs import ServedOutputs, fit_outputs, plain_outputs
+from trainer.training.network import score_pages
 
 _PARTS = 2  # weights are chosen among multiples of 1 / _PARTS that sum to 1
 

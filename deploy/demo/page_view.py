@@ -13,7 +13,7 @@ from deploy.demo.rerank_client import RankedCandidates
 from deploy.demo.retrieval.retriever import Retrieved
 from deploy.demo.shop import PastProduct, Shop
 from deploy.demo.titles import category_title
-from trainer.metrics import ndcg_at_k
+from trainer.evaluation.metrics import ndcg_at_k
 
 NDCG_CUT = 10
 TOP_GROUPS = 3

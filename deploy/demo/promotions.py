@@ -12,7 +12,7 @@ import polars as pl
 
 from deploy.demo.errors import CatalogueError
 from rerank_server.contract.page import Floats, Rows
-from trainer.complete_journey import DISPLAY_LOCATIONS, MAILER_LOCATIONS
+from trainer.logs.complete_journey import DISPLAY_LOCATIONS, MAILER_LOCATIONS
 
 # Weeks begin on Monday, midnight in New York, which is UTC-5 in winter; the first day of the log
 # ends week 1.

@@ -14,8 +14,8 @@ from deploy.demo.rerank_client import PageRanker, RankedCandidates, search_page
 from deploy.demo.retrieval.retriever import Retriever
 from deploy.demo.shop import WEEK, SearchRequest, Shop
 from rerank_server.page import SearchPage
-from trainer.dataset import Prepared
-from trainer.metrics import ndcg_at_k
+from trainer.encoding.dataset import Prepared
+from trainer.evaluation.metrics import ndcg_at_k
 
 CANDIDATES = 100
 SURFACE = "search"

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from deploy.demo.promotions import PlacePromotions
 from deploy.demo.retrieval.catalogue import PlaceRows, PlaceTable
 from rerank_server.contract.page import SECONDS_PER_DAY, Floats, Rows
-from trainer.counts import PRODUCT_COLUMNS, RollingStats, purchases_in_time
-from trainer.dataset import Prepared
+from trainer.encoding.counts import PRODUCT_COLUMNS, RollingStats, purchases_in_time
+from trainer.encoding.dataset import Prepared
 
 # Product rows, and a number for each.
 _Column: TypeAlias = tuple[npt.NDArray[np.integer], npt.NDArray[np.generic]]

@@ -19,8 +19,8 @@ from deploy.demo.titles import product_title
 from rerank_server.contract.errors import nearest
 from rerank_server.contract.page import SECONDS_PER_DAY, Rows
 from rerank_server.page import MAX_EVENTS, ShopperHistory
-from trainer.complete_journey import package_folder
-from trainer.dataset import Prepared, read_prepared
+from trainer.encoding.dataset import Prepared, read_prepared
+from trainer.logs.complete_journey import package_folder
 
 WEEK = 7 * SECONDS_PER_DAY
 HALF_LIFE_DAYS = 60.0

@@ -25,7 +25,7 @@ from deploy.demo.training import Trained, train_and_export
 from deploy.demo.work_folder import WorkFolder, opened_work_folder
 from rerank_server.contract.page import SECONDS_PER_DAY
 from trainer.atomic_text import write_text
-from trainer.dataset import Prepared
+from trainer.encoding.dataset import Prepared
 
 STEPS = 9
 

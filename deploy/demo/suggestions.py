@@ -9,7 +9,7 @@ import numpy as np
 
 from deploy.demo.retrieval.words import words
 from deploy.demo.titles import category_title
-from trainer.dataset import Prepared
+from trainer.encoding.dataset import Prepared
 
 
 class Suggestions:

@@ -13,8 +13,8 @@ import numpy as np
 from deploy.demo.replay import ReplayedSearch
 from deploy.demo.tables import aligned
 from deploy.demo.titles import category_title
-from trainer.bootstrap import Interval, paired_difference
-from trainer.evaluation_tables import bracketed, figure
+from trainer.evaluation.bootstrap import Interval, paired_difference
+from trainer.evaluation.evaluation_tables import bracketed, figure
 
 EXACT = 1e-6
 

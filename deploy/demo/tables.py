@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploy.demo.titles import category_title
-from trainer.bootstrap import Interval
-from trainer.evaluation import Evaluation, TaskResult
-from trainer.evaluation_tables import bracketed, describe_counts, figure
+from trainer.evaluation.bootstrap import Interval
+from trainer.evaluation.evaluation import Evaluation, TaskResult
+from trainer.evaluation.evaluation_tables import bracketed, describe_counts, figure
 
 RETRIEVAL = "retrieval order"
 FEWEST_PAGES = 50  # of fewer pages an interval is narrower than the truth

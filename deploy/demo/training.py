@@ -27,14 +27,14 @@ from rerank_server.onnx_graph import open_graphs
 from rerank_server.product_build import build_product_store
 from rerank_server.product_store import ProductStore
 from trainer.atomic_text import write_text
-from trainer.complete_journey import package_folder, source_files
 from trainer.config import TrainConfig, read_config
-from trainer.dataset import Prepared
-from trainer.evaluation import Evaluation, evaluation_from_json, to_json
-from trainer.log_config import LogConfig, read_log_config
+from trainer.encoding.dataset import Prepared
+from trainer.evaluation.evaluation import Evaluation, evaluation_from_json, to_json
+from trainer.logs.complete_journey import package_folder, source_files
+from trainer.logs.log_config import LogConfig, read_log_config
 
 if TYPE_CHECKING:
-    from trainer.encoded import EncodedLog
+    from trainer.encoding.encoded import EncodedLog
     from trainer.pipeline import Run
 
 PROVENANCE = (
@@ -165,10 +165,10 @@ def _train(
 
 def _compare(run: Run, key: str, work: WorkFolder, display: StepDisplay) -> _Compared:
     """Evaluate, write the report, and keep the figures in the run's folder."""
-    from trainer.comparison import compare_rankings  # noqa: PLC0415
-    from trainer.gbdt import GbdtBudget  # noqa: PLC0415
-    from trainer.provenance import command_line  # noqa: PLC0415
-    from trainer.report import TRAINING_LOG, write_report  # noqa: PLC0415
+    from trainer.baselines.gbdt import GbdtBudget  # noqa: PLC0415
+    from trainer.evaluation.comparison import compare_rankings  # noqa: PLC0415
+    from trainer.reports.report import TRAINING_LOG, write_report  # noqa: PLC0415
+    from trainer.training.provenance import command_line  # noqa: PLC0415
 
     budget = GbdtBudget(rounds=TREE_ROUNDS, patience=TREE_PATIENCE, threads=available_cores())
     result = compare_rankings(run, budget, progress=display.bars)

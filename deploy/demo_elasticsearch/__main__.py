@@ -13,7 +13,7 @@ from pathlib import Path
 from deploy.demo.children import Stopped, end_forks_with_this_process, stop_on_signals
 from deploy.demo_elasticsearch.settings import LoopDemoSettings, read_settings
 from rerank_server.contract.errors import RerankError
-from trainer.kernels import prefer_fast_kernels
+from trainer.training.kernels import prefer_fast_kernels
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from deploy.loop.shop_tables import INTERACTIONS_FILE, PRODUCTS_FILE, write_lines
 from rerank_server.contract.page import SECONDS_PER_DAY
 from trainer.atomic_text import write_text
-from trainer.dataset import Prepared
+from trainer.encoding.dataset import Prepared
 
 ABOUT = "shop.json"
 _WEEK = 7

@@ -32,8 +32,8 @@ def with_further_heads(run: Path, objectives: Sequence[str], out: Path) -> Path:
     Raises:
         LearningError: When there is no such run.
     """
-    from trainer.checkpoint import BEST, CHECKPOINT, read_weights, save_atomically  # noqa: PLC0415
-    from trainer.starting_weights import NAMES  # noqa: PLC0415  Paddle takes seconds
+    from trainer.training.checkpoint import BEST, CHECKPOINT, read_weights, save_atomically  # noqa: PLC0415
+    from trainer.training.starting_weights import NAMES  # noqa: PLC0415  Paddle takes seconds
 
     try:
         names = json.loads((run / NAMES).read_text(encoding="utf-8"))

@@ -1,10 +1,10 @@
 """How likely each place of a page is looked at, by the loop's own searches.
 
-The curve is `trainer.position_bias`'s regression EM over pairs of query and product. It needs pairs
-that were shown on several places, which a first pass that changes, an experiment or exploration
-provides. The scores that ordered the page are left out on purpose: they decide the place, so that
-attraction and examination could no longer be told apart, and the curve comes out far too high
-(`tests/benchmarks/results/off-policy.json`).
+The curve is `trainer.evaluation.position_bias`'s regression EM over pairs of query and product. It
+needs pairs that were shown on several places, which a first pass that changes, an experiment or
+exploration provides. The scores that ordered the page are left out on purpose: they decide the
+place, so that attraction and examination could no longer be told apart, and the curve comes out far
+too high (`tests/benchmarks/results/off-policy.json`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.loop.search_log import CLICK, LoggedSearch
-from trainer.position_bias import Impressions, fit_examination, not_increasing
+from trainer.evaluation.position_bias import Impressions, fit_examination, not_increasing
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -135,7 +135,7 @@ def write_complete_journey_slice(
     """
     import polars as pl  # noqa: PLC0415 - only this function needs data frames
 
-    from trainer.complete_journey import package_folder  # noqa: PLC0415
+    from trainer.logs.complete_journey import package_folder  # noqa: PLC0415
 
     source = package_folder()
     catalogue = pl.read_parquet(source / "products.parquet").with_columns(

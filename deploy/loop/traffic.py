@@ -20,7 +20,7 @@ from deploy.loop.streams import Streams, parse_time
 from rerank_server.gateway.record import SearchRecord, StageLatency
 from rerank_server.page import SearchPage, ShopperHistory
 from rerank_server.telemetry.document import Document, DocumentRules, search_document
-from trainer.metrics import ndcg_at_k
+from trainer.evaluation.metrics import ndcg_at_k
 
 APPLICATION = "crossrank-simulation"
 SEARCHES, QUERIES, EVENTS = "crossrank-searches", "ubi_queries", "ubi_events"

@@ -92,8 +92,8 @@ def settings_of_run(run: Path) -> str:
 
 def signals_of_run(run: Path) -> tuple[str, ...]:
     """Return the signals of a run's features that no log of the loop has."""
-    from trainer.page_builder import signal_names  # noqa: PLC0415  it brings data frames
-    from trainer.starting_weights import NAMES  # noqa: PLC0415  Paddle takes seconds
+    from trainer.logs.page_builder import signal_names  # noqa: PLC0415  it brings data frames
+    from trainer.training.starting_weights import NAMES  # noqa: PLC0415  Paddle takes seconds
 
     try:
         schema = json.loads((run / NAMES).read_text(encoding="utf-8"))["schema"]
@@ -128,7 +128,7 @@ def train_candidate(
         prepare_and_encode,
         run_training,
     )
-    from trainer.train import training_pages  # noqa: PLC0415
+    from trainer.training.train import training_pages  # noqa: PLC0415
 
     config = read_config(config_path)
     log = prepare_and_encode(config_path, config, work, progress=progress)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.matrix_product import default_environment, matrix_product
-from trainer.kernels import prefer_fast_kernels
+from trainer.training.kernels import prefer_fast_kernels
 
 
 @pytest.mark.slow

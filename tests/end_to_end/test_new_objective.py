@@ -25,7 +25,7 @@ from tests.trainer.pages_by_id import request_of, search_page
 from trainer.__main__ import main
 from trainer.config import read_config
 from trainer.pipeline import Run, prepare_and_encode, run_training
-from trainer.run_report import OBJECTIVES, rebuild_report
+from trainer.reports.run_report import OBJECTIVES, rebuild_report
 
 NAMES = ("click", "purchase", "dwell", "stars", "units", "spend")
 

@@ -43,7 +43,7 @@ def tiny_log(tiny_config, tiny_work):
 
 @pytest.fixture(scope="session")
 def tiny_catalogue(tiny_log):
-    from trainer.catalogue import read_catalogue  # noqa: PLC0415
+    from trainer.encoding.catalogue import read_catalogue  # noqa: PLC0415
 
     return read_catalogue(tiny_log.prepared)
 
@@ -53,7 +53,7 @@ def tiny_ranker(tiny_config, tiny_log, tiny_catalogue):
     """Return an untrained network of the tiny log with weights that are nowhere zero."""
     import paddle  # noqa: PLC0415
 
-    from trainer.network import build_ranker  # noqa: PLC0415
+    from trainer.training.network import build_ranker  # noqa: PLC0415
 
     ranker = build_ranker(tiny_config, tiny_log, tiny_catalogue)
     paddle.seed(5)

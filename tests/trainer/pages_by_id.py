@@ -6,8 +6,8 @@ import numpy as np
 
 from rerank_server.page import SearchPage, ShopperHistory
 from rerank_server.pb import rerank_pb2 as pb
-from trainer.encoded import EncodedLog
-from trainer.features import past_of
+from trainer.encoding.encoded import EncodedLog
+from trainer.encoding.features import past_of
 
 
 def search_page(log: EncodedLog, index: int, ids: list[str]) -> SearchPage:

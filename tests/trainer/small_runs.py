@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.trainer.conftest import TINY_CONFIG
-from trainer.encoded import EncodedLog
+from trainer.encoding.encoded import EncodedLog
 
 TINY_LOG = (TINY_CONFIG.parent / "../../tests/trainer/data/complete_journey_tiny").resolve()
 # what an ablation or a search may see of each surface

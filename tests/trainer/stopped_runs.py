@@ -9,10 +9,10 @@ import numpy as np
 import paddle
 import pytest
 
-import trainer.train
-from trainer.batches import make_batch
-from trainer.checkpoint import BEST, CHECKPOINT
+import trainer.training.train
+from trainer.encoding.batches import make_batch
 from trainer.journal import LOG
+from trainer.training.checkpoint import BEST, CHECKPOINT
 
 
 def state_of(folder: Path):
@@ -58,4 +58,4 @@ def stop_before_step(monkeypatch, step: int):
             raise StopError
         return make_batch(*arguments, **options)
 
-    monkeypatch.setattr(trainer.train, "make_batch", counting)
+    monkeypatch.setattr(trainer.training.train, "make_batch", counting)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.pageset import PageSet
+from trainer.encoding.pageset import PageSet
 
 FEATURES = (
     "retrieval_score",

@@ -7,7 +7,7 @@ import pytest
 import trainer
 from trainer.config import TrainConfig, read_config, run_objectives
 from trainer.errors import ConfigError
-from trainer.log_config import read_log_config
+from trainer.logs.log_config import read_log_config
 
 CONFIGS = sorted((Path(trainer.__path__[0]) / "configs").glob("*.toml"))
 NEEDED = 'name = "run"\nlog = "log.toml"\n'

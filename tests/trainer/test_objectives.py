@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.errors import ConfigError
-from trainer.labels import Label
+from trainer.logs.labels import Label
 from trainer.objectives import (
     Objective,
     counted_candidates,

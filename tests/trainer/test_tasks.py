@@ -15,15 +15,14 @@ from rerank_server.product_build import build_product_store
 from rerank_server.reranker import Reranker
 from rerank_server.server import RerankServer
 from tests.trainer.pages_by_id import request_of, search_page
-from trainer.batches import rows_of
-from trainer.calibration import Calibration
-from trainer.catalogue import with_factors
-from trainer.encoded import cutoff_days, with_objectives
-from trainer.evaluation import EvaluationError
-from trainer.features import fit_past, tables_by_day
-from trainer.network import score_pages
-from trainer.pageset import encoded_pages
-from trainer.snapshot import write_snapshot
+from trainer.calibration.calibration import Calibration
+from trainer.encoding.batches import rows_of
+from trainer.encoding.catalogue import with_factors
+from trainer.encoding.encoded import cutoff_days, with_objectives
+from trainer.encoding.features import fit_past, tables_by_day
+from trainer.encoding.pageset import encoded_pages
+from trainer.evaluation.evaluation import EvaluationError
+from trainer.logs.snapshot import write_snapshot
 from trainer.tasks import (
     best_weights,
     calibrate,
@@ -33,6 +32,7 @@ from trainer.tasks import (
     served_scores,
     weight_combinations,
 )
+from trainer.training.network import score_pages
 
 
 def test_a_served_score_is_the_weighted_sum_of_calibrated_probabilities():

@@ -33,10 +33,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the ablation; print its tables and where they lie."""
-    from trainer.ablation import run_ablation
-    from trainer.ablation_plan import AblationError, only, read_plan, sent_to
-    from trainer.ablation_report import ablation_sheet, write_ablation
-    from trainer.sheet import sheet_text
+    from trainer.reports.sheet import sheet_text
+    from trainer.studies.ablation import run_ablation
+    from trainer.studies.ablation_plan import AblationError, only, read_plan, sent_to
+    from trainer.studies.ablation_report import ablation_sheet, write_ablation
 
     plan = read_plan(options.plan)
     if options.seeds is not None:

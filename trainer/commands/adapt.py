@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from trainer.commands.pretrain import add_targets, setting_of
 from trainer.commands.run_options import add_run_options
 from trainer.errors import TransferError
-from trainer.provenance import command_line
+from trainer.training.provenance import command_line
 
 if TYPE_CHECKING:
-    from trainer.adaptation import Setting
+    from trainer.studies.adaptation import Setting
 
 NAME = "adapt"
 HELP = "adapt the network of the sources to a target category, and compare"
@@ -57,14 +57,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Adapt and compare; print the sheet and where it lies."""
-    from trainer.adaptation import check_target, pretrain
-    from trainer.adaptation_sheet import adaptation_sheet
     from trainer.atomic_text import write_text
-    from trainer.evaluation import to_json
-    from trainer.gbdt import GbdtBudget
-    from trainer.sheet import sheet_text, write_sheet
-    from trainer.source_affinity import read_affinities
-    from trainer.transfer_comparison import compare_transfer
+    from trainer.baselines.gbdt import GbdtBudget
+    from trainer.evaluation.evaluation import to_json
+    from trainer.reports.sheet import sheet_text, write_sheet
+    from trainer.studies.adaptation import check_target, pretrain
+    from trainer.studies.adaptation_sheet import adaptation_sheet
+    from trainer.studies.transfer_comparison import compare_transfer
+    from trainer.training.source_affinity import read_affinities
 
     changes = _changes(options)
     whole = setting_of(options)
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _chosen(options: argparse.Namespace, setting: Setting) -> Setting:
     """Return the setting with the sources that the options name."""
-    from trainer.adaptation import chosen_sources, with_sources
+    from trainer.studies.adaptation import chosen_sources, with_sources
 
     if options.sources == "all":
         return setting

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainer.commands.run_options import add_run_options
 from trainer.config import read_config
-from trainer.learning_options import add_learning_options
+from trainer.learning.options import add_learning_options
 
 NAME = "benchmark"
 HELP = "train on all data and write the results"
@@ -44,15 +44,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the benchmark; print its tables."""
     if options.path is not None or options.all_in is not None:
-        from trainer.learning_command import run_learning
+        from trainer.learning.command import run_learning
 
         for told in run_learning(options):
             print(told)
         return 0
-    from trainer.benchmark import run_benchmark
-    from trainer.benchmark_parts import BenchmarkBudget
-    from trainer.evaluation_tables import format_tables
-    from trainer.results_table import write_into_readme
+    from trainer.benchmark.benchmark import run_benchmark
+    from trainer.benchmark.parts import BenchmarkBudget
+    from trainer.benchmark.results_table import write_into_readme
+    from trainer.evaluation.evaluation_tables import format_tables
 
     budget = BenchmarkBudget(options.seeds, options.trials, not options.pooled_only)
     evaluation = run_benchmark(options.config, options.work, options.out, budget, progress=True)

@@ -21,8 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure; print the tables and where they lie."""
-    from trainer.cold_start import cold_start_sheet, measure_cold_start, write_cold_start
-    from trainer.sheet import sheet_text, write_sheet
+    from trainer.reports.sheet import sheet_text, write_sheet
+    from trainer.studies.cold_start import cold_start_sheet, measure_cold_start, write_cold_start
 
     done = trained(options)
     found = measure_cold_start(done)

@@ -63,11 +63,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compare; print the tables and where they lie."""
     from trainer.config import read_config
-    from trainer.daily import compare_daily
-    from trainer.daily_report import write_daily
-    from trainer.daily_windows import DailyPlan, day_of_date, page_days
     from trainer.pipeline import first_test_day, prepare_and_encode
-    from trainer.sheet import sheet_text
+    from trainer.reports.sheet import sheet_text
+    from trainer.studies.daily import compare_daily
+    from trainer.studies.daily_report import write_daily
+    from trainer.studies.daily_windows import DailyPlan, day_of_date, page_days
 
     config = read_config(options.config)
     asked = None if options.first is None else day_of_date(options.first)

@@ -7,12 +7,12 @@ import os
 from typing import TYPE_CHECKING
 
 from trainer.commands.run_options import add_mlflow_option, add_run_options, trained
-from trainer.provenance import command_line
+from trainer.training.provenance import command_line
 
 if TYPE_CHECKING:
-    from trainer.comparison import Comparison
+    from trainer.evaluation.comparison import Comparison
+    from trainer.evaluation.trade_off import TradeOff
     from trainer.pipeline import Run
-    from trainer.trade_off import TradeOff
 
 NAME = "evaluate"
 HELP = "compare the network with other rankings, write a report"
@@ -41,11 +41,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate; print the tables and where the report lies."""
-    from trainer.calibration import format_calibration
-    from trainer.evaluation_tables import format_tables
-    from trainer.log_rankings import chosen_rankings
-    from trainer.objective_figures import format_figures
-    from trainer.trade_off import format_trade_offs, trade_offs
+    from trainer.baselines.log_rankings import chosen_rankings
+    from trainer.calibration.calibration import format_calibration
+    from trainer.evaluation.evaluation_tables import format_tables
+    from trainer.evaluation.objective_figures import format_figures
+    from trainer.evaluation.trade_off import format_trade_offs, trade_offs
 
     baselines = [name.strip() for name in options.baselines.split(",") if name.strip()]
     chosen_rankings(baselines)  # a name that is wrong is told before the training, not after
@@ -63,10 +63,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _compared(done: Run, curves: list[TradeOff], baselines: list[str]) -> Comparison:
     """Compare the run with other rankings; write the figures and the report into its folder."""
-    from trainer.comparison import compare_rankings
-    from trainer.gbdt import GbdtBudget
-    from trainer.mlflow_sink import send_run
-    from trainer.run_report import write_comparison
+    from trainer.baselines.gbdt import GbdtBudget
+    from trainer.evaluation.comparison import compare_rankings
+    from trainer.reports.mlflow_sink import send_run
+    from trainer.reports.run_report import write_comparison
 
     budget = GbdtBudget(threads=len(os.sched_getaffinity(0)))
     compared = compare_rankings(done, budget, baselines=baselines, progress=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.commands.run_options import add_run_options, trained
-from trainer.provenance import command_line
+from trainer.training.provenance import command_line
 
 if TYPE_CHECKING:
     from trainer.pipeline import Run

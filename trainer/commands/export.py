@@ -17,9 +17,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export; print where bundle and snapshot lie."""
-    from trainer.memory_forecast import check_memory, export_forecast, given_limit
     from trainer.pipeline import export_run, first_test_day
-    from trainer.run_report import read_evaluation
+    from trainer.reports.run_report import read_evaluation
+    from trainer.training.memory_forecast import check_memory, export_forecast, given_limit
 
     done = trained(options)
     check_memory(export_forecast(done.config, done.log), given_limit(options.memory_limit))

@@ -49,8 +49,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure; print the table and where it lies."""
     from trainer.errors import TransferError
-    from trainer.few_shot import FewShotBudget, few_shot_evaluation, write_few_shot
-    from trainer.sheet import sheet_text
+    from trainer.reports.sheet import sheet_text
+    from trainer.studies.few_shot import FewShotBudget, few_shot_evaluation, write_few_shot
 
     for name in ("draws", "trials", "tree_every"):
         if getattr(options, name) < 1:

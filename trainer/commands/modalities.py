@@ -38,15 +38,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure; print the table and where it lies."""
+    from trainer.encoding.log_share import PageLimits
     from trainer.errors import ConfigError
-    from trainer.log_share import PageLimits
-    from trainer.modality_report import (
+    from trainer.reports.sheet import sheet_text
+    from trainer.studies.modality_report import (
         measure_modalities,
         modality_sheet,
         run_left_out,
         write_modalities,
     )
-    from trainer.sheet import sheet_text
 
     for name in ("test_pages", "retrain"):
         if getattr(options, name) < 0:

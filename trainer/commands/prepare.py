@@ -18,9 +18,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prepare and encode; tell what was cleaned and where it lies."""
-    from trainer.clean import report_from_json
-    from trainer.memory_forecast import given_limit
+    from trainer.logs.clean import report_from_json
     from trainer.pipeline import prepare_and_encode
+    from trainer.training.memory_forecast import given_limit
 
     log = prepare_and_encode(
         options.config,

@@ -10,7 +10,7 @@ from trainer.commands.run_options import add_run_options
 from trainer.config import read_config
 
 if TYPE_CHECKING:
-    from trainer.adaptation import Setting
+    from trainer.studies.adaptation import Setting
 
 NAME = "pretrain"
 HELP = "train a network of the source categories, to be adapted to a target"
@@ -34,10 +34,10 @@ def add_targets(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train; tell where the run lies, and who teaches whom."""
-    from trainer.adaptation import pretrain
-    from trainer.adaptation_sheet import affinity_section
-    from trainer.sheet import Sheet, sheet_text, write_sheet
-    from trainer.source_affinity import read_affinities
+    from trainer.reports.sheet import Sheet, sheet_text, write_sheet
+    from trainer.studies.adaptation import pretrain
+    from trainer.studies.adaptation_sheet import affinity_section
+    from trainer.training.source_affinity import read_affinities
 
     setting = setting_of(options)
     folder, result = pretrain(setting)
@@ -58,8 +58,8 @@ def run(options: argparse.Namespace) -> int:
 
 def setting_of(options: argparse.Namespace) -> Setting:
     """Return the setting that the options name, the log prepared and encoded."""
-    from trainer.adaptation import Setting
     from trainer.pipeline import prepare_and_encode
+    from trainer.studies.adaptation import Setting
 
     config = read_config(options.config)
     if options.targets is not None:

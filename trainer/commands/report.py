@@ -27,9 +27,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Rebuild or compare; print the tables and where the page lies."""
-    from trainer.run_comparison import compare_runs, comparison_sheet
-    from trainer.run_report import REPORT, find_run, rebuild_report
-    from trainer.sheet import sheet_text, write_sheet
+    from trainer.reports.run_comparison import compare_runs, comparison_sheet
+    from trainer.reports.run_report import REPORT, find_run, rebuild_report
+    from trainer.reports.sheet import sheet_text, write_sheet
 
     first = find_run(options.first, options.work)
     if options.second is None:

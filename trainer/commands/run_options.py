@@ -56,9 +56,9 @@ def add_work_option(parser: argparse.ArgumentParser) -> None:
 
 def trained(options: argparse.Namespace, config: TrainConfig | None = None) -> Run:
     """Return the run of the options, trained or read back; `config` takes the file's place."""
-    from trainer.memory_forecast import check_memory, given_limit, training_forecast
     from trainer.pipeline import prepare_and_encode, run_training
-    from trainer.train import training_pages
+    from trainer.training.memory_forecast import check_memory, given_limit, training_forecast
+    from trainer.training.train import training_pages
 
     config = config or read_config(options.config)
     if getattr(options, "mlflow", None):

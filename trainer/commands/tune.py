@@ -11,7 +11,7 @@ from trainer.commands.run_options import PLANS, add_mlflow_option, add_run_optio
 from trainer.config import read_config, read_toml
 
 if TYPE_CHECKING:
-    from trainer.tuning import Tuning
+    from trainer.studies.tuning import Tuning
 
 NAME = "tune"
 HELP = "search settings within a budget, or go on with a search"
@@ -80,9 +80,9 @@ def run(options: argparse.Namespace) -> int:
     threads = max(cores // max(options.workers, 1), 1)
     if options.workers > 1:  # read by the processes when they start
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    from trainer.sheet import sheet_text
-    from trainer.tuning import tune
-    from trainer.tuning_report import write_tuning
+    from trainer.reports.sheet import sheet_text
+    from trainer.studies.tuning import tune
+    from trainer.studies.tuning_report import write_tuning
 
     tuning = _tuning(options, threads)
     study = tune(tuning, workers=options.workers, progress=True)
@@ -98,11 +98,11 @@ def _tuning(options: argparse.Namespace, threads: int) -> Tuning:
     Raises:
         TuningError: When categories and arm do not fit together.
     """
-    from trainer.log_share import PageLimits
-    from trainer.search_space import read_spaces
-    from trainer.tuning import Tuning
-    from trainer.tuning_arms import ArmPlan
-    from trainer.tuning_study import TuningBudget, TuningError
+    from trainer.encoding.log_share import PageLimits
+    from trainer.studies.search_space import read_spaces
+    from trainer.studies.tuning import Tuning
+    from trainer.studies.tuning_arms import ArmPlan
+    from trainer.studies.tuning_study import TuningBudget, TuningError
 
     config = read_config(options.config)
     if (options.arm == "single") != bool(options.category):

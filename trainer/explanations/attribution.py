@@ -16,8 +16,8 @@ import numpy as np
 from rerank_server.contract.ablation import Neutral, present_groups, without_groups
 from rerank_server.contract.graph_inputs import ScorerPage
 from rerank_server.contract.schema import Schema
+from trainer.encoding.pageset import Doubles
 from trainer.explanations.pages import ExplanationError, Score
-from trainer.pageset import Doubles
 
 # 2^8 pages are few enough to score all of them.
 EXACT_PLAYERS = 8

@@ -18,13 +18,13 @@ from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
 from rerank_server.contract.schema import Schema
-from trainer.bootstrap import Interval, resample_means, whole
+from trainer.encoding.pageset import Doubles
+from trainer.evaluation.bootstrap import Interval, resample_means, whole
+from trainer.evaluation.metrics import ranks_in_page
 from trainer.explanations.importance import CUTOFF, PageSample
 from trainer.explanations.pages import ExplanationError
-from trainer.metrics import ranks_in_page
 from trainer.model.adapters import CategoryAffine, LowRankAdapter, StarAdapter
 from trainer.model.ranker import Ranker
-from trainer.pageset import Doubles
 
 ADAPTERS, AFFINE, BOTH = "adapters", "bias and scale", "both"
 _FEWEST = 2  # categories that can be compared

@@ -19,9 +19,9 @@ from rerank_server.contract.errors import nearest
 from rerank_server.contract.graph_inputs import ScorerPage
 from rerank_server.contract.page import Floats
 from rerank_server.contract.schema import Normaliser, Schema
-from trainer.encoded import EncodedLog
+from trainer.encoding.encoded import EncodedLog
+from trainer.encoding.pageset import Doubles
 from trainer.explanations.pages import ExplanationError, LoggedPage, Score
-from trainer.pageset import Doubles
 
 PRICE = "price"
 _GRID = 25

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from rerank_server.contract.ablation import Neutral
 from rerank_server.contract.schema import Schema
-from trainer.bootstrap import Interval, resample_means, whole
+from trainer.encoding.pageset import Doubles
+from trainer.evaluation.bootstrap import Interval, resample_means, whole
 from trainer.explanations.attribution import (
     Attribution,
     GroupGame,
@@ -24,7 +25,6 @@ from trainer.explanations.attribution import (
     shapley_values,
 )
 from trainer.explanations.pages import ExplanationError, LoggedPage, Score
-from trainer.pageset import Doubles
 
 SHAPLEY, LEAVE_ONE_OUT, RANDOM = "shapley", "leave one out", "random"
 STEPS = 4

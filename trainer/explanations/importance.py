@@ -23,10 +23,10 @@ from rerank_server.contract.ablation import (
     without_groups,
 )
 from rerank_server.contract.schema import Schema
-from trainer.bootstrap import Interval, Membership, resample_means, whole
+from trainer.encoding.pageset import Doubles
+from trainer.evaluation.bootstrap import Interval, Membership, resample_means, whole
+from trainer.evaluation.metrics import ndcg_at_k, ranks_in_page
 from trainer.explanations.pages import ExplanationError, LoggedPage, Score
-from trainer.metrics import ndcg_at_k, ranks_in_page
-from trainer.pageset import Doubles
 
 CUTOFF = 10
 _SMALLEST_SPREAD = 1e-12

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from trainer.atomic_text import write_text
+from trainer.benchmark.kept_parts import Arrays, Part, compute_parts
 from trainer.explanations.categories import (
     Similarity,
     adapter_effect,
@@ -29,12 +30,18 @@ from trainer.explanations.pages import (
     read_pages,
     served_score,
 )
-from trainer.kept_parts import Arrays, Part, compute_parts
 from trainer.pipeline import Run
-from trainer.provenance import code_hash, describe_environment
+from trainer.training.provenance import code_hash, describe_environment
 
 SPLIT = "test"
-_SOURCES = ("explanations", "model", "network", "batches", "metrics", "bootstrap")
+_SOURCES = (
+    "explanations",
+    "model",
+    "training/network",
+    "encoding/batches",
+    "evaluation/metrics",
+    "evaluation/bootstrap",
+)
 _ASKED_RANK = 9  # the counterfactual of the tenth product: on the page, and not in sight
 
 

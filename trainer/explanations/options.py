@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 
 from rerank_server.contract.errors import nearest
-from trainer.encoded import SPLITS
+from trainer.encoding.encoded import SPLITS
 from trainer.explanations.pages import ExplanationError
 from trainer.pipeline import Run
 

@@ -9,10 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from trainer.atomic_text import write_text
-from trainer.evaluation_tables import bracketed, figure
+from trainer.evaluation.evaluation_tables import bracketed, figure
 from trainer.explanations import plots
 from trainer.explanations.plots import interval_of
-from trainer.sheet import templates
+from trainer.reports.sheet import templates
 
 
 def write_page(path: Path, explained: Mapping[str, Any], command: str) -> None:

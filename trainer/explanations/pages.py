@@ -14,11 +14,11 @@ from rerank_server.contract.errors import RerankError
 from rerank_server.contract.graph_inputs import ScorerPage, scorer_inputs
 from rerank_server.contract.page import Floats
 from rerank_server.contract.schema import Schema
-from trainer.batches import batches_in_order, make_batch
-from trainer.export import paddle_graphs
-from trainer.network import page_batch
-from trainer.pageset import Doubles
+from trainer.encoding.batches import batches_in_order, make_batch
+from trainer.encoding.pageset import Doubles
+from trainer.export.export import paddle_graphs
 from trainer.pipeline import Run
+from trainer.training.network import page_batch
 
 # Scores several pages, each of shape (candidates,).
 Score: TypeAlias = Callable[[Sequence[ScorerPage]], list[Doubles]]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.cluster.hierarchy import dendrogram
 
-from trainer.bootstrap import Interval
+from trainer.evaluation.bootstrap import Interval
 from trainer.explanations.fidelity import STEPS
-from trainer.svg_figure import (
+from trainer.reports.svg_figure import (
     MUTED,
     NETWORK,
     OTHER,

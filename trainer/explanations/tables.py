@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer.encoding.pageset import Doubles
 from trainer.explanations.attribution import Attribution
 from trainer.explanations.counterfactual import Counterfactual
-from trainer.pageset import Doubles
 
 _SHOWN_FEATURES = 10
 _WIDTH = 20

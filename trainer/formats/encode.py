@@ -13,13 +13,13 @@ from rerank_server.contract.page import Floats
 from rerank_server.contract.schema import FeatureSpec, Schema
 from rerank_server.contract.text import TextEncoder
 from rerank_server.contract.vocabulary import Vocabulary
-from trainer.catalogue import Catalogue
-from trainer.dataset import Prepared
-from trainer.encoded import EncodedLog
-from trainer.features import NEUTRAL_CATEGORY, SURFACES, PageSelection, fit_scales
+from trainer.encoding.catalogue import Catalogue
+from trainer.encoding.dataset import Prepared
+from trainer.encoding.encoded import EncodedLog
+from trainer.encoding.features import NEUTRAL_CATEGORY, SURFACES, PageSelection, fit_scales
+from trainer.encoding.pageset import PageSet
+from trainer.encoding.words import read_tokenizer, read_word_vectors, text_vectors
 from trainer.formats.labelled_pages import OBJECTIVE, TRAIN, LabelledPages
-from trainer.pageset import PageSet
-from trainer.words import read_tokenizer, read_word_vectors, text_vectors
 
 _SCALE_ROWS = 200_000
 _FACTORS = 4  # width of the behaviour input, which is absent throughout

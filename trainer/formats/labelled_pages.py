@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from trainer.pageset import PageSet
+from trainer.encoding.pageset import PageSet
 
 OBJECTIVE = "relevance"
 TRAIN, VALIDATION, TEST = 0, 1, 2

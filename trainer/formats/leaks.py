@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from rerank_server.contract.errors import nearest
+from trainer.encoding.pageset import Doubles, PageSet
 from trainer.formats.errors import DataError
 from trainer.formats.labelled_pages import TRAIN, VALIDATION, LabelledPages
-from trainer.pageset import Doubles, PageSet
 
 HIGHEST_AUC = 0.98
 _FEWEST_PAGES = 3  # of fewer, an AUC says nothing

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rerank_server.contract.text import TextEncoder
-from trainer.words import read_tokenizer, read_word_vectors, text_vectors
+from trainer.encoding.words import read_tokenizer, read_word_vectors, text_vectors
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from rerank_server.contract.text import TextEncoder
+from trainer.encoding.words import read_tokenizer, read_word_vectors, text_vectors
 from trainer.formats.events import Events
 from trainer.formats.neighbours import Neighbours, look_up
-from trainer.words import read_tokenizer, read_word_vectors, text_vectors
 
 Integers = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]

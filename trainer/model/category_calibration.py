@@ -7,7 +7,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from trainer.calibration import Calibration
+from trainer.calibration.calibration import Calibration
 
 
 class CategoryCalibration(nn.Layer):

@@ -7,8 +7,8 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
-from trainer.losses import LARGEST_LOG
 from trainer.objectives import Head
+from trainer.training.losses import LARGEST_LOG
 
 
 class OutputLayer(nn.Layer):

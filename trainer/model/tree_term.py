@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.gbdt import Gbdt
+from trainer.baselines.gbdt import Gbdt
 
 NO_TREES = -1
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.benchmarks.matrix_product import default_environment, matrix_product
 from trainer.atomic_text import write_text
-from trainer.kernels import prefer_fast_kernels
+from trainer.training.kernels import prefer_fast_kernels
 
 RESULTS = Path(__file__).parents[1] / "results" / "kernels.json"
 

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from tests.benchmarks.off_policy.loop_traffic import loop_curves
 from tests.benchmarks.off_policy.simulation import Searches, World
 from trainer.atomic_text import write_text
-from trainer.off_policy import CLIP, DOUBLY_ROBUST, METHODS, NAIVE, estimate_value
-from trainer.pageset import Doubles
-from trainer.position_bias import fit_examination
-from trainer.provenance import describe_environment
+from trainer.encoding.pageset import Doubles
+from trainer.evaluation.off_policy import CLIP, DOUBLY_ROBUST, METHODS, NAIVE, estimate_value
+from trainer.evaluation.position_bias import fit_examination
+from trainer.training.provenance import describe_environment
 
 RESULTS = Path(__file__).parents[1] / "results"
 SEARCHES = (200, 1000)

@@ -24,8 +24,8 @@ from deploy.loop.shoppers import Shoppers
 from deploy.loop.streams import JsonLineStreams
 from deploy.loop.traffic import TrafficPlan, TrafficSimulator
 from rerank_server.page import SearchPage
-from trainer.pageset import Doubles
-from trainer.position_bias import Impressions, fit_examination, harvest_examination
+from trainer.encoding.pageset import Doubles
+from trainer.evaluation.position_bias import Impressions, fit_examination, harvest_examination
 
 FIRST_DAY = datetime(2018, 1, 2, tzinfo=UTC)
 PLACES, DAYS, SEED = 20, 4, 1

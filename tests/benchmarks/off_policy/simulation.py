@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from trainer.off_policy import LoggedClicks
-from trainer.pageset import Doubles, Integers
-from trainer.position_bias import Impressions
+from trainer.encoding.pageset import Doubles, Integers
+from trainer.evaluation.off_policy import LoggedClicks
+from trainer.evaluation.position_bias import Impressions
 
 _PAGES_DRAWN = 4000
 

@@ -27,8 +27,8 @@ from typing import Any
 import polars as pl
 
 from trainer.atomic_text import write_text
-from trainer.complete_journey import package_folder, source_files
-from trainer.log_config import LogConfig, read_log_config
+from trainer.logs.complete_journey import package_folder, source_files
+from trainer.logs.log_config import LogConfig, read_log_config
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "trainer" / "configs" / "complete_journey_log.toml"
@@ -86,7 +86,7 @@ def measure(quarters: int, folder: Path) -> dict[str, Any]:
 
 def prepare_once(config: Path) -> None:
     """Prepare, and print seconds, peak memory and counts as one line of JSON."""
-    from trainer.prepare import prepare  # noqa: PLC0415  imported in the measured process alone
+    from trainer.logs.prepare import prepare  # noqa: PLC0415  imported in the measured process alone
 
     began = perf_counter()
     folder = prepare(config, config.parent / "out", progress=False)

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trainer.kernels import prefer_fast_kernels
+from trainer.training.kernels import prefer_fast_kernels
 
 prefer_fast_kernels(os.environ)  # before anything imports Paddle
 

@@ -54,10 +54,10 @@ def train_once(folder: Path) -> dict[str, Any]:
     """Train an epoch on the log in `folder`; return seconds and memory of the training."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    from trainer.catalogue import read_catalogue  # noqa: PLC0415
-    from trainer.dataset import read_prepared  # noqa: PLC0415
-    from trainer.encoded import read_encoded  # noqa: PLC0415
-    from trainer.train import train  # noqa: PLC0415
+    from trainer.encoding.catalogue import read_catalogue  # noqa: PLC0415
+    from trainer.encoding.dataset import read_prepared  # noqa: PLC0415
+    from trainer.encoding.encoded import read_encoded  # noqa: PLC0415
+    from trainer.training.train import train  # noqa: PLC0415
 
     log = read_encoded(read_prepared(folder / "prepared"), folder / "encoded")
     with threadpool_limits(1, "blas"):

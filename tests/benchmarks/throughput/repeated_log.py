@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from trainer.dataset import FILES
-from trainer.encoded import EncodedLog
+from trainer.encoding.dataset import FILES
+from trainer.encoding.encoded import EncodedLog
 
 # Columns with an entry per page or candidate, and what is added to them each time over.
 _PAGE_COLUMNS = ("pages", "surfaces", "sequence_rows", "sequence_features")

@@ -13,15 +13,15 @@ import numpy as np
 import paddle
 
 from tests.benchmarks.throughput.growth import CONFIG
-from trainer.batches import Batch, epoch_order, make_batch
-from trainer.catalogue import Catalogue, read_catalogue
 from trainer.config import TrainConfig, read_config
-from trainer.encoded import EncodedLog, with_objectives
+from trainer.encoding.batches import Batch, epoch_order, make_batch
+from trainer.encoding.catalogue import Catalogue, read_catalogue
+from trainer.encoding.encoded import EncodedLog, with_objectives
 from trainer.model.ranker import Ranker
-from trainer.network import build_ranker, page_batch
-from trainer.objective_losses import batch_losses
 from trainer.pipeline import prepare_and_encode
-from trainer.train import training_pages
+from trainer.training.network import build_ranker, page_batch
+from trainer.training.objective_losses import batch_losses
+from trainer.training.train import training_pages
 
 _ROUNDS, _BATCHES = 7, 8
 TOLERANCE = 1e-5

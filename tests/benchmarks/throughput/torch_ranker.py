@@ -15,9 +15,9 @@ import torch  # type: ignore[import-not-found]
 from torch.nn import functional  # type: ignore[import-not-found]
 
 from rerank_server.contract.graph_inputs import present_rows
-from trainer.batches import Batch
-from trainer.catalogue import Catalogue
 from trainer.config import TrainConfig
+from trainer.encoding.batches import Batch
+from trainer.encoding.catalogue import Catalogue
 from trainer.model.ranker import Ranker
 
 Tensor = Any  # torch is not installed where types are checked
@@ -196,7 +196,7 @@ class TorchRanker:
 
 
 def batch_loss(config: TrainConfig, logits: Tensor, batch: Batch) -> Tensor:
-    """Return the loss of `trainer.objective_losses.batch_losses` for binary objectives."""
+    """Return the loss of `trainer.training.objective_losses.batch_losses` for binary objectives."""
     labels, counted = tensor(batch.labels), tensor(batch.counted)
     loss = torch.zeros([])
     for index, weight in enumerate(config.objective_weights):

@@ -12,7 +12,7 @@ import polars as pl
 
 from deploy.demo.rerank_client import RankedCandidates
 from rerank_server.page import SearchPage
-from trainer.prepare import prepare
+from trainer.logs.prepare import prepare
 
 # Monday of week 48, midnight in New York, as Unix seconds.
 NOW = 1_511_154_000

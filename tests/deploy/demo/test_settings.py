@@ -9,7 +9,7 @@ import pytest
 from deploy.demo.errors import DemoSettingsError
 from deploy.demo.settings import DemoSettings, read_settings
 from trainer.config import read_config
-from trainer.log_config import read_log_config
+from trainer.logs.log_config import read_log_config
 
 
 def test_nothing_given_means_the_defaults():

@@ -6,8 +6,8 @@ import numpy as np
 
 from deploy.demo.tables import FEWEST_PAGES, format_evaluation
 from tests.trainer.synthetic_pages import synthetic_pages
-from trainer.baselines import random_order, retrieval_order
-from trainer.evaluate import evaluate
+from trainer.baselines.baselines import random_order, retrieval_order
+from trainer.evaluation.evaluate import evaluate
 
 
 def test_a_category_of_few_pages_gets_no_verdict():

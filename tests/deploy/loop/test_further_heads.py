@@ -9,7 +9,7 @@ import pytest
 
 from deploy.loop.errors import LearningError
 from deploy.loop.further_heads import with_further_heads
-from trainer.checkpoint import read_weights
+from trainer.training.checkpoint import read_weights
 
 
 def write_run(folder):

@@ -77,7 +77,7 @@ def test_similarity_is_the_cosine_of_the_changes(tiny_ranker, tiny_log):
 def test_a_network_whose_adapters_never_learned_has_no_similarity(
     tiny_config, tiny_log, tiny_catalogue
 ):
-    from trainer.network import build_ranker  # noqa: PLC0415
+    from trainer.training.network import build_ranker  # noqa: PLC0415
 
     fresh = build_ranker(tiny_config, tiny_log, tiny_catalogue)
     assert adapter_similarity(fresh, tiny_log.schema) is None

@@ -11,8 +11,8 @@ from trainer.explanations.pages import (
     read_pages,
     served_score,
 )
-from trainer.network import score_pages
 from trainer.tasks import served_scores
+from trainer.training.network import score_pages
 
 
 def test_pages_score_as_the_evaluation_scores_them(tiny_run):

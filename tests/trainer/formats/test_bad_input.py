@@ -17,7 +17,7 @@ from trainer.formats.labelled_pages import LabelledPages
 from trainer.formats.memory import check_memory, predicted_bytes
 from trainer.formats.shopper_pages import ShopperLimits
 from trainer.formats.texts import MOST_LETTERS, plain_text
-from trainer.learning_categories import REST, shown_categories
+from trainer.learning.categories import REST, shown_categories
 
 SMALL = ShopperLimits((60, 20, 30), candidates=6, test_candidates=8)
 MOST_SECONDS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import paddle
 
-from trainer.calibration import Calibration
+from trainer.calibration.calibration import Calibration
 from trainer.model.category_calibration import CategoryCalibration
 
 

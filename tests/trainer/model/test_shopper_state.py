@@ -10,7 +10,7 @@ import paddle
 import pytest
 
 from tests.trainer.model.test_ranker import SIZES, padded, page, ranker_of
-from trainer.graphs import export_graphs
+from trainer.export.graphs import export_graphs
 from trainer.model.shopper_state import ShopperState
 
 ENCODERS = ("gru", "lstm", "transformer")

@@ -14,7 +14,7 @@ from tests.trainer.model.test_products import SIZES as PRODUCT_SIZES
 from tests.trainer.model.test_products import inputs, vectors
 from tests.trainer.model.test_ranker import SIZES, page, ranker_of
 from trainer.errors import ConfigError
-from trainer.graphs import export_graphs
+from trainer.export.graphs import export_graphs
 from trainer.model.adapters import LowRankAdapter
 from trainer.model.products import ProductTower
 

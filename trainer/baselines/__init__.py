@@ -1,0 +1,1 @@
+"""Rankings to compare with: simple rules, neighbours and LightGBM."""

@@ -1,0 +1,1 @@
+"""The benchmark on Complete Journey and the documents made of it."""

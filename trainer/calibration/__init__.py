@@ -1,0 +1,1 @@
+"""Scores as probabilities, per surface and category."""

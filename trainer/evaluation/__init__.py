@@ -1,0 +1,1 @@
+"""Figures of rankings, with their intervals."""

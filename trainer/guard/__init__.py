@@ -1,0 +1,1 @@
+"""Where trees or a single-category model replace the network."""

@@ -1,0 +1,1 @@
+"""The learning benchmark on public data sets."""

@@ -1,0 +1,1 @@
+"""A shop's log: its tables, their checks, and the pages made of it."""

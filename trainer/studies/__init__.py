@@ -1,0 +1,1 @@
+"""Several runs compared: ablation, tuning, transfer, days, modalities and cold start."""

@@ -1,0 +1,1 @@
+"""A training run and what it is made of."""
