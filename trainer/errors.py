@@ -53,6 +53,10 @@ class LabelError(LogError):
     """Labels outside the range of their objective's type."""
 
 
+class SparkError(LogError):
+    """Spark is asked for and not installed, lacks Java, or cannot be reached."""
+
+
 class PreparedError(RerankError):
     """A prepared folder that is missing, incomplete or of another format."""
 
@@ -63,6 +67,10 @@ class ConfigError(RerankError):
 
 class TrainingError(RerankError):
     """A training run that cannot go on."""
+
+
+class TeamError(TrainingError):
+    """Processes that train together, of which one has gone or cannot be reached."""
 
 
 class MemoryForecastError(RerankError):

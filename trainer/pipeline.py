@@ -35,6 +35,7 @@ from trainer.logs.snapshot import write_snapshot
 from trainer.model.ranker import Ranker
 from trainer.model.tree_term import TreeTerm
 from trainer.tasks import calibrate, choose_weights, fit_served_outputs
+from trainer.training.distributed import ALONE, Team
 from trainer.training.memory_forecast import Limit
 from trainer.training.provenance import NETWORK_CODE, code_hash
 from trainer.training.run_facts import RunData, begin_run
@@ -102,10 +103,11 @@ def run_training(
     *,
     progress: bool,
     on_evaluation: Callable[[int, float], None] | None = None,
+    team: Team = ALONE,
 ) -> Run:
     """Train a network, or go on with or read back the run of the same configuration and data.
 
-    `on_evaluation` is as in `train`.
+    `on_evaluation` and `team` are as in `train`; this is for the process that leads.
     """
     send = _sink_of(config)
     log = with_objectives(log, run_objectives(config))
@@ -114,7 +116,8 @@ def run_training(
     folder = run_folder(config, log, work)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", json.dumps(asdict(config), indent=1))
-    record = begin_run(folder, config.name, asdict(config), seeds_of(config), run_data(config, log))
+    told = (asdict(config), seeds_of(config), run_data(config, log))
+    record = begin_run(folder, config.name, *told, processes=team.share.count)
     if config.start_from:  # its weights speak of features on the scales that they were learned on
         log = with_scales_of(read_start(folder.parent / config.start_from), log)
 
@@ -125,7 +128,9 @@ def run_training(
         if on_evaluation is not None:
             on_evaluation(step, figure)
 
-    result = train(config, log, catalogue, folder, progress=progress, on_evaluation=evaluated)
+    result = train(
+        config, log, catalogue, folder, progress=progress, on_evaluation=evaluated, team=team
+    )
     if config.trees:
         result.ranker.tree_term = fit_tree_term(
             result.ranker, catalogue, log, config.surfaces, every=config.trees_every
@@ -144,6 +149,14 @@ def run_training(
     send(folder)
     run = Run(config, folder, log, catalogue, result.ranker, calibration, weights, result, outputs)
     return guarded(run, progress=progress) if config.trees else run
+
+
+def share_training(config: TrainConfig, log: EncodedLog, work: Path, team: Team) -> None:
+    """Take this process's share of the training that `run_training` does in the leading one."""
+    log = with_objectives(log, run_objectives(config))
+    with threadpool_limits(1, "blas"):
+        catalogue = read_catalogue(log.prepared)
+    train(config, log, catalogue, run_folder(config, log, work), progress=False, team=team)
 
 
 def guarded(run: Run, *, progress: bool) -> Run:

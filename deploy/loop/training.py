@@ -128,7 +128,7 @@ def train_candidate(
         prepare_and_encode,
         run_training,
     )
-    from trainer.training.train import training_pages  # noqa: PLC0415
+    from trainer.training.run_pages import training_pages  # noqa: PLC0415
 
     config = read_config(config_path)
     log = prepare_and_encode(config_path, config, work, progress=progress)

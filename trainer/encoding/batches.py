@@ -15,6 +15,41 @@ _BUCKET_BATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Which pages of every batch a process takes: each `count`-th one, from its own number on.
+
+    Attributes:
+        number: Of the process, from 0.
+        count: Processes that share the batch.
+    """
+
+    number: int = 0
+    count: int = 1
+
+
+EVERYTHING = Share()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a share lies in its batch as one process alone would have it.
+
+    Attributes:
+        pages: Which of the batch's pages the share has, shape (pages of the share,).
+        page_count: Pages of the batch.
+        page_categories: Category row of the first candidate of each of them.
+        products: Which of the batch's distinct products the share has.
+        product_count: Distinct products of the batch.
+    """
+
+    pages: np.ndarray
+    page_count: int
+    page_categories: np.ndarray
+    products: np.ndarray
+    product_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Several pages, padded to the longest.
 
@@ -36,6 +71,7 @@ class Batch:
         sequence_mask: 1 for an event, float32.
         surface: Shape (pages,).
         queries: Index into the log's queries, -1 for none, shape (pages,).
+        place: Where these pages lie in the batch that they are a share of; None for all of it.
     """
 
     pages: np.ndarray
@@ -53,6 +89,7 @@ class Batch:
     sequence_mask: np.ndarray
     surface: np.ndarray
     queries: np.ndarray
+    place: Place | None = None
 
 
 def rows_of(log: EncodedLog, pages: np.ndarray) -> np.ndarray:
@@ -70,8 +107,13 @@ def make_batch(
     random: np.random.Generator | None = None,
     teacher: np.ndarray | None = None,
     teacher_share: float = 0.0,
+    share: Share = EVERYTHING,
 ) -> Batch:
     """Return the arrays of `pages`; every page keeps at least one (masked) event.
+
+    A share is padded as the whole batch is, and of the pages of others it reads labels and
+    products alone. One of fewer pages than processes has a page for each, which counts nothing
+    where it is another's.
 
     Args:
         log: The encoded log.
@@ -81,14 +123,16 @@ def make_batch(
         random: Needed when `most` is given.
         teacher: Logit of every row of the log, NaN for none.
         teacher_share: Share of the teacher in the targets.
+        share: Which of `pages` the batch is to have.
     """
-    starts, stops = log.offsets[pages], log.offsets[pages + 1]
-    kept = [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
-    if most and random is not None:
-        kept = [_sample(rows, log.labels[rows].max(axis=1) > 0, most, random) for rows in kept]
+    every_row, every_event = _kept_rows(log, pages, most, random), _events(log, pages)
+    own = np.arange(share.number, pages.size, share.count)
+    others = own.size == 0
+    own = np.zeros(1, np.int64) if others else own
+    pages, kept, events = pages[own], [every_row[index] for index in own], every_event[own]
     flat = np.concatenate(kept)
     sizes = np.array([rows.size for rows in kept])
-    width, count = int(sizes.max()), pages.shape[0]
+    width, count = max(rows.size for rows in every_row), pages.shape[0]
     inside = np.arange(width) < sizes[:, None]  # (pages, candidates)
     raw = log.dense[flat]
     dense = np.zeros((count, width, raw.shape[1]), np.float32)
@@ -96,11 +140,7 @@ def make_batch(
     labels = np.zeros((count, width, log.labels.shape[1]), np.float32)
     labels[inside] = log.labels[flat]
     heads = heads_of_log(log)
-    gains = labels[:, :, 0]
-    if heads[0].label.type == "graded":
-        gains = np.exp2(gains) - 1
-    total = gains.sum(axis=1, keepdims=True)
-    targets = gains / np.where(total > 0, total, 1.0)
+    targets = _targets(heads[0], labels[:, :, 0])
     if teacher is not None:
         taught = np.full((count, width), -np.inf, np.float32)
         taught[inside] = teacher[flat]
@@ -108,10 +148,7 @@ def make_batch(
     categories = np.zeros((count, width), np.int64)
     categories[inside] = log.categories[flat]
     counted = np.zeros_like(labels)
-    counted[inside] = served_rows(log, flat)
-    events = log.sequence_rows[pages]
-    longest = max(int((events >= 0).sum(axis=1).max()), 1)
-    events = events[:, :longest]
+    counted[inside] = 0.0 if others else served_rows(log, flat)
     candidate_rows = np.full((count, width), log.prepared.size, np.int64)
     candidate_rows[inside] = log.rows[flat]
     event_rows = np.where(events >= 0, events, log.prepared.size)
@@ -130,11 +167,68 @@ def make_batch(
         heads=heads,
         targets=targets,
         counted=counted,
-        sequence=inverse[count * width :].reshape(count, longest),
-        sequence_features=np.asarray(log.sequence_features[pages, :longest]),
+        sequence=inverse[count * width :].reshape(events.shape),
+        sequence_features=np.asarray(log.sequence_features[pages, : events.shape[1]]),
         sequence_mask=(events >= 0).astype(np.float32),
         surface=log.selection.surfaces[pages].astype(np.int64),
         queries=log.prepared.page_queries[page_of_log].astype(np.int64),
+        place=None if share.count == 1 else _place(log, own, products, every_row, every_event),
+    )
+
+
+def _kept_rows(
+    log: EncodedLog, pages: np.ndarray, most: int, random: np.random.Generator | None
+) -> list[np.ndarray]:
+    """Return the rows of each page's candidates that are kept."""
+    starts, stops = log.offsets[pages], log.offsets[pages + 1]
+    kept = [np.arange(a, b) for a, b in zip(starts, stops, strict=True)]
+    if most and random is not None:
+        kept = [_sample(rows, log.labels[rows].max(axis=1) > 0, most, random) for rows in kept]
+    return kept
+
+
+def _events(log: EncodedLog, pages: np.ndarray) -> np.ndarray:
+    """Return the product rows of each page's events, as many columns as the longest has."""
+    events = log.sequence_rows[pages]
+    longest = max(int((events >= 0).sum(axis=1).max()), 1)
+    return np.asarray(events[:, :longest])
+
+
+def _targets(head: Head, labels: np.ndarray) -> np.ndarray:
+    """Return gains over their sum on each page, for labels of shape (pages, candidates)."""
+    gains = np.exp2(labels) - 1 if head.label.type == "graded" else labels
+    total = gains.sum(axis=1, keepdims=True)
+    targets: np.ndarray = gains / np.where(total > 0, total, 1.0)
+    return targets
+
+
+def _place(
+    log: EncodedLog,
+    own: np.ndarray,
+    products: np.ndarray,
+    kept: list[np.ndarray],
+    events: np.ndarray,
+) -> Place:
+    """Return where a share's pages and products lie among those of its whole batch.
+
+    Args:
+        log: The encoded log.
+        own: Which of the batch's pages the share has.
+        products: The share's distinct products.
+        kept: Rows of each page of the batch.
+        events: Product rows of its events, shape (pages, events), -1 is padding.
+    """
+    sizes = np.array([rows.size for rows in kept])
+    every = [log.rows[np.concatenate(kept)], np.where(events >= 0, events, log.prepared.size)]
+    if (sizes < sizes.max()).any():  # padding points behind the last product
+        every.append(np.array([log.prepared.size]))
+    of_batch = np.unique(np.concatenate([part.ravel() for part in every]))
+    return Place(
+        pages=own,
+        page_count=len(kept),
+        page_categories=log.categories[np.array([rows[0] for rows in kept])],
+        products=np.searchsorted(of_batch, products),
+        product_count=of_batch.size,
     )
 
 

@@ -6,6 +6,8 @@ import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional
 
+from trainer.model.dropout import PageDropout
+
 # finite, so that a row without any key stays finite too
 _MASKED = -1e9
 
@@ -62,9 +64,12 @@ class PageAttention(nn.Layer):
         self._attention = Attention(width, heads)
         self._norm_out = nn.LayerNorm(width)
         self._feed = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            nn.Linear(width, 2 * width),
+            nn.ReLU(),
+            PageDropout(dropout),
+            nn.Linear(2 * width, width),
         )
-        self._dropout = nn.Dropout(dropout)
+        self._dropout = PageDropout(dropout)
 
     def forward(self, candidates: Tensor, mask: Tensor) -> Tensor:
         """Return candidates, shape (pages, candidates, width), that know their page."""

@@ -13,6 +13,7 @@ from paddle.nn import functional
 from rerank_server.contract.errors import nearest
 from rerank_server.contract.schema import VectorSpec
 from trainer.errors import ConfigError
+from trainer.model.dropout import OwnRows, uniform_rows
 
 _MISSING = -1e9
 
@@ -69,6 +70,7 @@ class ProductTower(nn.Layer):
 
     Attributes:
         modalities: Names of all of them, in the order of the gate.
+        own: Which of a whole batch's products are given, for what is drawn; None for all.
     """
 
     MODALITIES = ("text", "structure", "identity", "behaviour")
@@ -95,6 +97,7 @@ class ProductTower(nn.Layer):
                     f"{', '.join(self.modalities)}{nearest(name, self.modalities)}"
                 )
         self._drop = modality_dropout
+        self.own: OwnRows | None = None
         self._left_out = bool(left_out)
         kept = [float(name not in left_out) for name in self.modalities]
         self.register_buffer("_kept", paddle.to_tensor(kept, "float32"), persistable=False)
@@ -167,7 +170,7 @@ class ProductTower(nn.Layer):
         if self._left_out:
             present = present * self._kept
         if self.training and self._drop > 0:
-            kept = (paddle.rand(present.shape) >= self._drop).astype("float32")
+            kept = (uniform_rows(present.shape, self.own) >= self._drop).astype("float32")
             present = present * paddle.maximum(kept, self._stays)
         hidden = [
             self._norms[index](projected[index]) * present[:, index : index + 1]

@@ -13,6 +13,7 @@ from paddle.nn import functional
 from trainer.model.adapters import CategoryAffine, LowRankAdapter, StarAdapter
 from trainer.model.attention import PageAttention
 from trainer.model.category_calibration import CategoryCalibration
+from trainer.model.dropout import OwnRows, PageDropout
 from trainer.model.experts import ExpertGate, OwnLinear
 from trainer.model.numbers import NumberEncoder
 from trainer.model.outputs import OutputLayer
@@ -132,7 +133,7 @@ class Scorer(nn.Layer):
         self._layers = nn.LayerList(
             [_adapted_layer(sizes, before, after) for before, after in pairwise(widths)]
         )
-        self._dropout = nn.Dropout(sizes.dropout)
+        self._dropout = PageDropout(sizes.dropout)
         self._page = nn.LayerList(
             [
                 PageAttention(sizes.hidden[-1], sizes.heads, sizes.dropout)
@@ -241,3 +242,10 @@ class Ranker(nn.Layer):
         self.scorer = Scorer(sizes, category_texts, bin_edges)
         self.calibration = CategoryCalibration(sizes.products.categories, sizes.objectives)
         self.outputs: OutputLayer | None = None
+
+    def set_own_rows(self, pages: OwnRows | None, products: OwnRows | None) -> None:
+        """Say which rows of the whole batch the next one has, for what is drawn; None for all."""
+        self.products.own = products
+        for layer in self.scorer.sublayers():
+            if isinstance(layer, PageDropout):
+                layer.own = pages

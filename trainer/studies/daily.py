@@ -38,7 +38,8 @@ from trainer.tasks import log_tasks
 from trainer.training.network import score_pages
 from trainer.training.provenance import NETWORK_CODE, code_hash
 from trainer.training.run_facts import begin_run, read_run
-from trainer.training.train import train, training_pages
+from trainer.training.run_pages import training_pages
+from trainer.training.train import train
 
 NEVER, SCRATCH, WARM = "never again", "from scratch", "warm start"
 WAYS = (NEVER, SCRATCH, WARM)

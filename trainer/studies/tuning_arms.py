@@ -27,7 +27,7 @@ from trainer.reports.report import read_training_log
 from trainer.studies.search_space import Drawn, SearchSpaces, Space
 from trainer.studies.tuning_study import locked
 from trainer.training.run_facts import CURVES
-from trainer.training.train import check_pages
+from trainer.training.run_pages import check_pages
 
 ARMS = ("network", "trees", "single")
 _CUTOFF = 10

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 import paddle
@@ -12,9 +15,19 @@ _MASKED = -1e9
 # Logits of amounts are cut off here, where exp is 5e8: far from any amount in units of its mean.
 LARGEST_LOG = 20.0
 _HUBER_WIDTH = 1.0
+# From how many of these pages or candidates take part to how many of the whole batch do. Where
+# processes share a batch, a loss is the own sum over the whole count, and theirs add up to it.
+Count: TypeAlias = Callable[[Tensor], Tensor]
 
 
-def listwise_softmax_loss(labels: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+def own_count(count: Tensor) -> Tensor:
+    """Return what it is given: these pages are the whole batch."""
+    return count
+
+
+def listwise_softmax_loss(
+    labels: Tensor, logits: Tensor, mask: Tensor, count: Count = own_count
+) -> Tensor:
     """Softmax cross-entropy over each page (ListNet top-one, Cao et al. 2007, eq. 7).
 
     L = -sum over candidates of (y / sum y) * log softmax(z); pages without a positive count
@@ -24,6 +37,7 @@ def listwise_softmax_loss(labels: Tensor, logits: Tensor, mask: Tensor) -> Tenso
         labels: 0 or 1, or gains >= 0, shape (pages, candidates).
         logits: Shape (pages, candidates).
         mask: 1 for a candidate that takes part, shape (pages, candidates).
+        count: Where these are a share of a batch, of all its pages.
 
     Returns:
         A scalar, the mean over pages with a positive; 0 when there is none.
@@ -34,17 +48,19 @@ def listwise_softmax_loss(labels: Tensor, logits: Tensor, mask: Tensor) -> Tenso
     has_positive = (positives > 0).astype("float32")
     # by their sum, however small gains are; pages without one divide by 1
     page_loss = -(labels * log_share).sum(axis=1) / (positives + 1.0 - has_positive)
-    return (page_loss * has_positive).sum() / paddle.clip(has_positive.sum(), min=1.0)
+    return (page_loss * has_positive).sum() / paddle.clip(count(has_positive.sum()), min=1.0)
 
 
-def pointwise_loss(labels: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+def pointwise_loss(
+    labels: Tensor, logits: Tensor, mask: Tensor, count: Count = own_count
+) -> Tensor:
     """Binary cross-entropy of each candidate, averaged over the candidates of the batch.
 
     L = -(y log sigmoid(z) + (1 - y) log(1 - sigmoid(z))), which ties logits to probabilities;
     the softmax alone leaves each page a free constant.
     """
     loss = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return _mean(loss, mask)
+    return _mean(loss, mask, count)
 
 
 def page_cross_entropy(
@@ -78,17 +94,19 @@ def joint_logit(first: Tensor, second: Tensor) -> Tensor:
     return -paddle.logsumexp(parts, axis=-1)
 
 
-def poisson_loss(amounts: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+def poisson_loss(amounts: Tensor, logits: Tensor, mask: Tensor, count: Count = own_count) -> Tensor:
     """Poisson likelihood of counts with log link, without its constant, mean over candidates.
 
     L = e^z - y z (Cameron and Trivedi 1998, 2.2). Its minimum in z is log E[y] whatever the
     distribution of y >= 0, so it holds for amounts as well (Gourieroux et al. 1984).
     """
     logits = paddle.clip(logits, max=LARGEST_LOG)
-    return _mean(paddle.exp(logits) - amounts * logits, mask)
+    return _mean(paddle.exp(logits) - amounts * logits, mask, count)
 
 
-def lognormal_loss(amounts: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+def lognormal_loss(
+    amounts: Tensor, logits: Tensor, mask: Tensor, count: Count = own_count
+) -> Tensor:
     """Lognormal likelihood of amounts above 0, of deviation 1 and without its constant.
 
     L = (log y - z)^2 / 2, the second part of the zero-inflated lognormal loss (Wang et al. 2019,
@@ -97,20 +115,24 @@ def lognormal_loss(amounts: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
     """
     some = mask * (amounts > 0).astype("float32")
     distance = paddle.log(paddle.clip(amounts, min=1e-6)) - logits
-    return _mean(0.5 * distance * distance, some)
+    return _mean(0.5 * distance * distance, some, count)
 
 
-def log1p_huber_loss(amounts: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+def log1p_huber_loss(
+    amounts: Tensor, logits: Tensor, mask: Tensor, count: Count = own_count
+) -> Tensor:
     """Huber's loss of d = log(1 + y) - z (Huber 1964), mean over candidates.
 
     L = d^2 / 2 for |d| <= 1, else |d| - 1 / 2.
     """
     distance = paddle.abs(paddle.log1p(amounts) - logits)
     near = paddle.clip(distance, max=_HUBER_WIDTH)
-    return _mean(0.5 * near * near + _HUBER_WIDTH * (distance - near), mask)
+    return _mean(0.5 * near * near + _HUBER_WIDTH * (distance - near), mask, count)
 
 
-def weighted_logistic_loss(amounts: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
+def weighted_logistic_loss(
+    amounts: Tensor, logits: Tensor, mask: Tensor, count: Count = own_count
+) -> Tensor:
     """Logistic loss with positives weighted by their amount (Covington et al. 2016, 4.2).
 
     L = y log(1 + e^-z) + [y = 0] log(1 + e^z), mean over candidates. The odds e^z it learns are
@@ -118,8 +140,8 @@ def weighted_logistic_loss(amounts: Tensor, logits: Tensor, mask: Tensor) -> Ten
     """
     nothing = (amounts <= 0).astype("float32")
     loss = amounts * functional.softplus(-logits) + nothing * functional.softplus(logits)
-    return _mean(loss, mask)
+    return _mean(loss, mask, count)
 
 
-def _mean(loss: Tensor, mask: Tensor) -> Tensor:
-    return (loss * mask).sum() / paddle.clip(mask.sum(), min=1.0)
+def _mean(loss: Tensor, mask: Tensor, count: Count) -> Tensor:
+    return (loss * mask).sum() / paddle.clip(count(mask.sum()), min=1.0)

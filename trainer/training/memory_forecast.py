@@ -142,8 +142,13 @@ def _shorter(path: Path) -> str:
     return f"another `folder`, whose {path.name} has fewer rows (a later start, fewer shoppers)"
 
 
-def training_forecast(config: TrainConfig, log: EncodedLog, rows: int) -> Forecast:
-    """Return the peak of `train` on `rows` training candidates, with its trees."""
+def training_forecast(
+    config: TrainConfig, log: EncodedLog, rows: int, processes: int = 1
+) -> Forecast:
+    """Return the peak of `train` on `rows` training candidates, with its trees.
+
+    Of more processes each has the catalogue and the network, and its share of a batch.
+    """
     catalogue = _catalogue(log)
     network = Part(
         f"a network of {parameter_count(config, log):,} numbers",
@@ -167,6 +172,9 @@ def training_forecast(config: TrainConfig, log: EncodedLog, rows: int) -> Foreca
     if config.trees or config.teacher_share > 0:
         held = rows // config.trees_every * len(log.schema.features) * _FLOAT * _TREE_COPIES
         parts.append(Part("the trees", held, "max_pages, or a larger trees_every"))
+    if processes > 1:
+        held = (processes - 1) * (_TRAINING + catalogue.bytes + network.bytes)
+        parts.append(Part(f"{processes - 1} more processes", held, "fewer --processes"))
     return Forecast("train", _TRAINING, tuple(parts))
 
 

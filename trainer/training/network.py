@@ -15,6 +15,7 @@ from trainer.encoding.catalogue import Catalogue
 from trainer.encoding.encoded import EncodedLog
 from trainer.encoding.features import quantile_edges
 from trainer.encoding.words import read_word_vectors
+from trainer.model.dropout import OwnRows
 from trainer.model.ranker import PageBatch, Ranker, RankerSizes
 
 _EDGE_ROWS = 100_000
@@ -65,7 +66,11 @@ def _sample_rows(log: EncodedLog, pages: np.ndarray) -> np.ndarray:
 
 def page_batch(ranker: Ranker, catalogue: Catalogue, batch: Batch) -> PageBatch:
     """Run the product and query towers and gather their vectors for each page."""
-    rows = batch.products
+    rows, place = batch.products, batch.place
+    ranker.set_own_rows(
+        None if place is None else OwnRows(paddle.to_tensor(place.pages), place.page_count),
+        None if place is None else OwnRows(paddle.to_tensor(place.products), place.product_count),
+    )
     vectors = ranker.products(
         paddle.to_tensor(catalogue.text[rows]),
         paddle.to_tensor(catalogue.categories[rows].astype(np.int64)),

@@ -11,16 +11,18 @@ from trainer.config import TrainConfig
 from trainer.encoding.batches import Batch
 from trainer.objectives import Head, Loss
 from trainer.training.losses import (
+    Count,
     joint_logit,
     listwise_softmax_loss,
     log1p_huber_loss,
     lognormal_loss,
+    own_count,
     pointwise_loss,
     poisson_loss,
     weighted_logistic_loss,
 )
 
-_AMOUNT_LOSSES: Mapping[Loss, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+_AMOUNT_LOSSES: Mapping[Loss, Callable[[Tensor, Tensor, Tensor, Count], Tensor]] = {
     "poisson": poisson_loss,
     "lognormal": lognormal_loss,
     "huber": log1p_huber_loss,
@@ -28,8 +30,10 @@ _AMOUNT_LOSSES: Mapping[Loss, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-def batch_losses(config: TrainConfig, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """Return the loss and its parts.
+def batch_losses(
+    config: TrainConfig, logits: Tensor, batch: Batch, count: Count = own_count
+) -> dict[str, Tensor]:
+    """Return the loss and its parts; `count` is as in `listwise_softmax_loss`.
 
     Each objective is taken over the candidates that count for it. One in [0, 1] has a listwise
     part and `pointwise_weight` times a pointwise one; an amount has the one loss of its head, in
@@ -48,19 +52,19 @@ def batch_losses(config: TrainConfig, logits: Tensor, batch: Batch) -> dict[str,
             if head.whole:  # learned where the condition holds, served over the whole space
                 inside = inside * (labels[:, :, head.parent] > 0).astype("float32")
             amounts = labels[:, :, index] / head.scale
-            part = _AMOUNT_LOSSES[head.loss](amounts, logits[:, :, index], inside)
+            part = _AMOUNT_LOSSES[head.loss](amounts, logits[:, :, index], inside, count)
             parts[f"{head.name}_{head.loss}"] = part
             loss = loss + weight * part
             continue
         gains = _gains(batch.heads, index, labels)
         own = _whole_logit(batch.heads, index, logits)
-        pointwise = pointwise_loss(gains / head.largest_gain, own, inside)
+        pointwise = pointwise_loss(gains / head.largest_gain, own, inside, count)
         if head.loss == "pointwise":
             parts[f"{head.name}_pointwise"] = pointwise
             loss = loss + weight * pointwise
             continue
         wanted = targets if index == 0 else gains
-        listwise = listwise_softmax_loss(wanted, own, inside)
+        listwise = listwise_softmax_loss(wanted, own, inside, count)
         parts[f"{head.name}_listwise"], parts[f"{head.name}_pointwise"] = listwise, pointwise
         loss = loss + weight * (listwise + config.pointwise_weight * pointwise)
     return {"loss": loss, **parts}

@@ -44,13 +44,16 @@ NETWORK_CODE = (
     "model",
     "objectives",
     "tasks",
+    "training/distributed",
     "training/fine_tuning",
     "training/gradient_balance",
     "training/losses",
     "training/network",
     "training/objective_losses",
+    "training/run_pages",
     "training/starting_weights",
     "training/train",
+    "training/validation",
 )
 
 

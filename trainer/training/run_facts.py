@@ -66,6 +66,7 @@ class Call:
         commit: Of the code, with `+changes` where it was changed since.
         code: Hash of the modules that decide what a network scores.
         environment: Machine, Python and library versions.
+        processes: That trained together.
     """
 
     command: str
@@ -74,6 +75,7 @@ class Call:
     commit: str
     code: str
     environment: dict[str, str]
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,12 @@ class RunRecord:
 
 
 def begin_run(
-    folder: Path, name: str, config: dict[str, Any], seeds: dict[str, int], data: RunData
+    folder: Path,
+    name: str,
+    config: dict[str, Any],
+    seeds: dict[str, int],
+    data: RunData,
+    processes: int = 1,
 ) -> RunRecord | None:
     """Write that a call begins to work on a run; None when the run is finished already."""
     kept = read_run(folder) if (folder / FACTS).exists() else None
@@ -176,6 +183,7 @@ def begin_run(
         commit=code_commit(),
         code=code_hash(NETWORK_CODE),
         environment=describe_environment(),
+        processes=processes,
     )
     calls = (*kept.calls, call) if kept is not None else (call,)
     write_text(folder / PACKAGES, "".join(f"{line}\n" for line in installed_packages()))

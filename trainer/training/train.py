@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,12 @@ import paddle
 from paddle import Tensor
 from tqdm import tqdm
 
-from rerank_server.contract.schema import index_of
 from trainer.baselines.teacher import teacher_logits
 from trainer.config import TrainConfig
-from trainer.encoding.batches import Batch, epoch_order, make_batch, rows_of
+from trainer.encoding.batches import EVERYTHING, Batch, Share, epoch_order, make_batch
 from trainer.encoding.catalogue import Catalogue
 from trainer.encoding.encoded import EncodedLog
 from trainer.errors import ConfigError, TrainingError
-from trainer.evaluation.metrics import ndcg_at_k
 from trainer.journal import Journal
 from trainer.model.ranker import Ranker
 from trainer.training.checkpoint import (
@@ -32,15 +30,16 @@ from trainer.training.checkpoint import (
     save_atomically,
     save_checkpoint,
 )
+from trainer.training.distributed import ALONE, Team
 from trainer.training.fine_tuning import freeze_shared, is_shared_frozen, pull_to_start
 from trainer.training.gradient_balance import LossBalance, balance_of
-from trainer.training.losses import page_cross_entropy
-from trainer.training.network import build_ranker, page_batch, score_pages
+from trainer.training.network import build_ranker, page_batch
 from trainer.training.objective_losses import batch_losses
+from trainer.training.run_pages import check_pages, training_pages
 from trainer.training.starting_weights import read_start, start_from, with_scales_of, write_names
+from trainer.training.validation import validate, watched_figures, weights_of
 
 _LAST_RATE_SHARE = 0.05
-_PAGES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,7 @@ def train(
     progress: bool,
     on_evaluation: Callable[[int, float], None] | None = None,
     watched: Mapping[str, np.ndarray] | None = None,
+    team: Team = ALONE,
 ) -> TrainResult:
     """Train, or go on from the folder's checkpoint; a finished run is read back.
 
@@ -84,19 +84,31 @@ def train(
             checkpoint is written; what it raises ends the run there, to be gone on with.
         watched: Page numbers of the log by a name such as `source` or `target`, whose
             cross-entropy and NDCG@10 every evaluation writes into the journal.
+        team: The processes that train it together, each with the same arguments: a batch is
+            shared by all, and the run equals that of one process up to rounding. The first of
+            them alone writes, evaluates and tells.
 
     Raises:
-        ConfigError: When the log has other objectives.
+        ConfigError: When the log has other objectives, or a batch fewer pages than processes.
         TrainingError: When there is nothing to learn, a loss is not a number, which names the
             batch, or the weights to start from are of another schema or network.
+        TeamError: When another process of the team has gone.
     """
     begun = time.monotonic()
-    check_pages(config, log)
-    folder.mkdir(parents=True, exist_ok=True)
+    if team.share.count > config.pages_per_batch:
+        raise ConfigError(
+            f"processes: got {team.share.count} for batches of {config.pages_per_batch} pages, "
+            f"want at most pages_per_batch of them"
+        )
+    if team.leads:
+        check_pages(config, log)
+        folder.mkdir(parents=True, exist_ok=True)
     start = read_start(folder.parent / config.start_from) if config.start_from else None
     log = with_scales_of(start, log) if start else log
-    write_names(folder, log.schema, catalogue.vocabulary)
-    teacher = teacher_logits(config, log, folder) if config.teacher_share > 0 else None
+    with team.lead_first():
+        if team.leads:
+            write_names(folder, log.schema, catalogue.vocabulary)
+        teacher = teacher_logits(config, log, folder) if config.teacher_share > 0 else None
     # an optimiser's state goes by the names of parameters, which Paddle numbers through the
     # whole process; in here they start anew, so that a resumed run finds its own
     with paddle.utils.unique_name.guard():
@@ -114,7 +126,8 @@ def train(
             grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0),
         )
         loaded = load_checkpoint(folder, ranker, optimiser, balance)
-        average, state = loaded or (_weights(ranker), Progress())
+        average, state = loaded or (weights_of(ranker), Progress())
+        team.meet()  # none writes a checkpoint before all have read theirs
         training = _Training(
             config=config,
             log=log,
@@ -128,6 +141,7 @@ def train(
             start={name: paddle.to_tensor(values) for name, values in begin.items()},
             balance=balance,
             watched=watched or {},
+            team=team,
         )
         _take_steps(training, on_evaluation, progress=progress)
     load_weights(folder / BEST, ranker)
@@ -151,6 +165,7 @@ class _Training:
     start: dict[str, Tensor]
     balance: LossBalance | None
     watched: Mapping[str, np.ndarray]
+    team: Team
 
 
 def _take_steps(
@@ -165,7 +180,7 @@ def _take_steps(
     order: list[np.ndarray] = []
     order_epoch = -1
     with (
-        closing(Journal(training.folder, state.step if _is_judged(state) else -1)) as journal,
+        _journal(training) as journal,
         tqdm(
             total=total, initial=state.step, desc="Training", unit="step", disable=not progress
         ) as bar,
@@ -185,7 +200,8 @@ def _take_steps(
             values = _take_step(training, order[state.step % steps_per_epoch], rate)
             bar.update()
             bar.set_postfix(loss=f"{values['loss']:.4f}", best=f"{state.best:.4f}", refresh=False)
-            journal.write(state.step, {**values, "learning_rate": rate})
+            if journal is not None:
+                journal.write(state.step, {**values, "learning_rate": rate})
             log.give_back()
             if state.step % every == 0 or state.step == total:
                 _evaluate(training, journal, on_evaluation)
@@ -196,103 +212,97 @@ def _is_judged(state: Progress) -> bool:
     return state.best > -math.inf
 
 
+def _journal(training: _Training) -> AbstractContextManager[Journal | None]:
+    """Return the journal, open; None in a process that does not lead."""
+    if not training.team.leads:
+        return nullcontext()
+    step = training.state.step if _is_judged(training.state) else -1
+    return closing(Journal(training.folder, step))
+
+
 def _evaluate(
-    training: _Training, journal: Journal, on_evaluation: Callable[[int, float], None] | None
+    training: _Training, journal: Journal | None, on_evaluation: Callable[[int, float], None] | None
 ) -> None:
-    """Score validation and watched pages with the averaged weights, and write a checkpoint."""
+    """Score validation and watched pages with the averaged weights, and write a checkpoint.
+
+    The leading process does; the others learn whether the run goes on.
+    """
     state, ranker = training.state, training.ranker
-    figures = validate(training.config, ranker, training.average, training.catalogue, training.log)
-    reached = figures["validation_ndcg_at_10"]
-    _judge(training, reached)
-    journal.write(state.step, figures | _watched_figures(training))
-    journal.flush()
-    save_checkpoint(
-        training.folder, ranker, training.optimiser, training.average, state, training.balance
+    if journal is not None:
+        read = (ranker, training.average, training.catalogue, training.log)
+        figures = validate(training.config, *read)
+        reached = figures["validation_ndcg_at_10"]
+        _judge(training, reached)
+        journal.write(state.step, figures | watched_figures(*read, training.watched))
+        journal.flush()
+        save_checkpoint(
+            training.folder, ranker, training.optimiser, training.average, state, training.balance
+        )
+        if on_evaluation is not None:
+            on_evaluation(state.step, reached)
+    best, best_step, since = training.team.told_by_lead(
+        [state.best, state.best_step, state.since_best]
     )
-    if on_evaluation is not None:
-        on_evaluation(state.step, reached)
+    state.best, state.best_step, state.since_best = best, int(best_step), int(since)
 
 
 def _take_step(training: _Training, pages: np.ndarray, rate: float) -> dict[str, float]:
     """Batch, forward, loss, backward, step; return the losses."""
-    config, ranker, state = training.config, training.ranker, training.state
+    config, ranker, state, team = training.config, training.ranker, training.state, training.team
     paddle.seed(config.seed * 1_000_003 + state.step)
     training.optimiser.set_lr(rate)
     ranker.train()
-    batch = make_batch(
-        training.log,
-        pages,
-        most=config.candidates_per_page,
-        random=np.random.default_rng((config.seed, state.step)),
-        teacher=training.teacher,
-        teacher_share=config.teacher_share,
-    )
+    batch = _batch(training, pages, team.share)
     logits = ranker.scorer(page_batch(ranker, training.catalogue, batch))
-    losses = batch_losses(config, logits, batch)
+    count = team.counts(lambda count: batch_losses(config, logits, batch, count))
+    losses = batch_losses(config, logits, batch, count)
     if training.balance is None:
         losses["loss"].backward()
     else:
-        training.balance.backward(ranker, logits, batch, (config.seed, state.step))
+        training.balance.backward(ranker, logits, batch, (config.seed, state.step), team)
+    values = _of_whole_batch(training, losses)
     if config.l2_sp > 0:
         pull_to_start(ranker, training.start, config.l2_sp)
-    values = {name: float(value) for name, value in losses.items()}
     if not all(math.isfinite(value) for value in values.values()):
-        raise TrainingError(_describe(values, batch, training))
+        if not team.leads:
+            team.meet()  # the leading process tells, and this one goes when that has gone
+        raise TrainingError(_describe(values, _batch(training, pages, EVERYTHING), training))
     training.optimiser.step()
     training.optimiser.clear_grad()
     if training.balance is not None:
         training.balance.clamp()
     state.step += 1
-    _move_average(training.average, ranker, config.average_decay, state.step)
+    if team.leads:
+        _move_average(training.average, ranker, config.average_decay, state.step)
     return values
 
 
-def check_pages(config: TrainConfig, log: EncodedLog) -> None:
-    """Refuse a log that cannot train what the configuration names.
-
-    Raises:
-        ConfigError: When the log's objectives are others.
-        TrainingError: When there is nothing to train on or to evaluate.
-    """
-    known = log.schema.objectives
-    if known[: len(config.objectives)] != config.objectives:
-        raise ConfigError(
-            f"objectives: got {', '.join(config.objectives)}, want the log's first in their "
-            f"order: {', '.join(known)}"
-        )
-    evaluated = [
-        _of_categories(config, log, log.pages_of("validation", s)) for s in config.surfaces
-    ]
-    for what, pages in (
-        ("training", training_pages(config, log)),
-        ("validation", np.concatenate(evaluated)),
-    ):
-        parts = np.array_split(pages, pages.size // _PAGES_AT_ONCE + 1)
-        if not any(log.labels[rows_of(log, part), 0].any() for part in parts):
-            raise TrainingError(
-                f"pages: got {pages.size} {what} pages of {', '.join(config.surfaces)}, none "
-                f"with a positive, want at least one"
-            )
+def _batch(training: _Training, pages: np.ndarray, share: Share) -> Batch:
+    """Return a share of the present step's batch."""
+    config = training.config
+    return make_batch(
+        training.log,
+        pages,
+        most=config.candidates_per_page,
+        random=np.random.default_rng((config.seed, training.state.step)),
+        teacher=training.teacher,
+        teacher_share=config.teacher_share,
+        share=share,
+    )
 
 
-def training_pages(config: TrainConfig, log: EncodedLog) -> np.ndarray:
-    """Return the training pages of every surface, at most `max_pages` of each.
-
-    The latest pages are kept when there are more: they are nearest to what comes.
-    """
-    parts = []
-    for surface in config.surfaces:
-        pages = _of_categories(config, log, log.pages_of("train", surface))
-        parts.append(pages[-config.max_pages :] if config.max_pages else pages)
-    return np.concatenate(parts)
-
-
-def _of_categories(config: TrainConfig, log: EncodedLog, pages: np.ndarray) -> np.ndarray:
-    """Keep the pages whose first candidate is of a category that the run is limited to."""
-    if not config.categories:
-        return pages
-    wanted = [index_of(name, log.schema.categories, "categories") for name in config.categories]
-    return pages[np.isin(log.categories[log.offsets[pages]], wanted)]
+def _of_whole_batch(training: _Training, losses: dict[str, Tensor]) -> dict[str, float]:
+    """Make the gradients those of the whole batch, and return its losses."""
+    learned = [] if training.balance is None else training.balance.parameters()
+    parameters = [*training.ranker.parameters(), *learned]
+    if training.balance is not None and training.balance.projects:
+        parameters = []  # these were added up before they were projected
+    reached = [(one, one.grad) for one in parameters if one.grad is not None]
+    whole = training.team.add_up([gradient for _, gradient in reached], list(losses.values()))
+    if not training.team.alone:
+        for (parameter, _), gradient in zip(reached, whole, strict=False):
+            parameter.grad = gradient
+    return {name: float(value) for name, value in zip(losses, whole[len(reached) :], strict=True)}
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:
@@ -305,53 +315,6 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
     return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-def validate(
-    config: TrainConfig,
-    ranker: Ranker,
-    average: dict[str, np.ndarray],
-    catalogue: Catalogue,
-    log: EncodedLog,
-) -> dict[str, float]:
-    """Return validation NDCG@10 of the averaged weights per surface, and their mean."""
-    kept = _weights(ranker)
-    _set_weights(ranker, average)
-    figures: dict[str, float] = {}
-    for surface in config.surfaces:
-        pages = _of_categories(config, log, log.pages_of("validation", surface))
-        if pages.size == 0:
-            continue
-        count = min(config.validation_pages, pages.size)
-        pages = pages[np.arange(count) * pages.size // count]
-        scores = score_pages(ranker, catalogue, log, pages)
-        sizes = np.diff(log.offsets)[pages]
-        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        rows = rows_of(log, pages)
-        gains = log.labels[rows, 0].astype(np.float64)
-        if not gains.any():
-            continue
-        ndcg = ndcg_at_k(gains, scores[:, 0].astype(np.float64), offsets, 10)
-        figures[f"validation_{surface}_ndcg_at_10"] = float(np.nanmean(ndcg))
-    _set_weights(ranker, kept)
-    figures["validation_ndcg_at_10"] = float(np.mean(list(figures.values())))
-    return figures
-
-
-def _watched_figures(training: _Training) -> dict[str, float]:
-    """Return cross-entropy and NDCG@10 of the first objective on each set of watched pages."""
-    kept, log = _weights(training.ranker), training.log
-    _set_weights(training.ranker, training.average)
-    figures: dict[str, float] = {}
-    for name, pages in training.watched.items():
-        logits = score_pages(training.ranker, training.catalogue, log, pages)[:, 0]
-        offsets = np.concatenate([[0], np.cumsum(np.diff(log.offsets)[pages])]).astype(np.int64)
-        gains = log.labels[rows_of(log, pages), 0].astype(np.float64)
-        scores = logits.astype(np.float64)
-        figures[f"{name}_cross_entropy"] = page_cross_entropy(gains, scores, offsets)
-        figures[f"{name}_ndcg_at_10"] = float(np.nanmean(ndcg_at_k(gains, scores, offsets, 10)))
-    _set_weights(training.ranker, kept)
-    return figures
-
-
 def _judge(training: _Training, figure: float) -> None:
     state = training.state
     if figure > state.best:
@@ -359,15 +322,6 @@ def _judge(training: _Training, figure: float) -> None:
         save_atomically(training.average, training.folder / BEST)
     else:
         state.since_best += 1
-
-
-def _weights(ranker: Ranker) -> dict[str, np.ndarray]:
-    return {name: value.numpy().copy() for name, value in ranker.named_parameters()}
-
-
-def _set_weights(ranker: Ranker, weights: dict[str, np.ndarray]) -> None:
-    for name, value in ranker.named_parameters():
-        value.set_value(weights[name])
 
 
 def _move_average(average: dict[str, np.ndarray], ranker: Ranker, decay: float, step: int) -> None:

@@ -21,7 +21,7 @@ from trainer.model.ranker import Ranker
 from trainer.pipeline import prepare_and_encode
 from trainer.training.network import build_ranker, page_batch
 from trainer.training.objective_losses import batch_losses
-from trainer.training.train import training_pages
+from trainer.training.run_pages import training_pages
 
 _ROUNDS, _BATCHES = 7, 8
 TOLERANCE = 1e-5

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_server.contract.schema import normalise
-from trainer.encoding.batches import batches_in_order, epoch_order, make_batch, rows_of
+from trainer.encoding.batches import Share, batches_in_order, epoch_order, make_batch, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +140,38 @@ def test_rows_of_lists_candidates_page_after_page(tiny_log):
     first = np.arange(tiny_log.offsets[3], tiny_log.offsets[4])
     second = np.arange(tiny_log.offsets[1], tiny_log.offsets[2])
     assert rows.tolist() == [*first, *second]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_shares_hold_of_their_pages_what_the_whole_batch_does(count, tiny_log, train_pages):
+    pages = train_pages[[0, 5, -1, 9]]
+
+    def batch(share: Share):
+        return make_batch(tiny_log, pages, most=5, random=np.random.default_rng(3), share=share)
+
+    whole = batch(Share())
+    assert whole.place is None
+    taken = []
+    for number in range(count):
+        part = batch(Share(number, count))
+        place = part.place
+        assert place is not None
+        own = place.pages
+        taken += own.tolist()
+        for name in ("pages", "mask", "categories", "dense", "labels", "targets", "counted",
+                     "sequence_features", "sequence_mask", "surface", "queries"):  # fmt: skip
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[own])
+        np.testing.assert_array_equal(part.products, whole.products[place.products])
+        for name in ("candidates", "sequence"):
+            got, want = getattr(part, name), getattr(whole, name)[own]
+            np.testing.assert_array_equal(part.products[got], whole.products[want])
+        assert (place.page_count, place.product_count) == (4, whole.products.size)
+        np.testing.assert_array_equal(place.page_categories, whole.categories[:, 0])
+    assert sorted(taken) == [0, 1, 2, 3]
+
+
+def test_a_share_without_a_page_has_one_that_counts_nothing(tiny_log, train_pages):
+    part = make_batch(tiny_log, train_pages[:2], share=Share(2, 3))
+    assert part.pages.tolist() == [train_pages[0]]
+    assert part.mask.any()
+    assert not part.counted.any()

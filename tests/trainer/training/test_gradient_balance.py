@@ -21,7 +21,7 @@ from trainer.training.gradient_balance import (
 )
 from trainer.training.network import page_batch
 from trainer.training.objective_losses import batch_losses
-from trainer.training.train import training_pages
+from trainer.training.run_pages import training_pages
 
 
 def test_two_gradients_that_conflict_lose_what_is_against_the_other():

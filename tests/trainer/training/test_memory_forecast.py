@@ -116,6 +116,15 @@ def test_each_setting_the_refusal_names_makes_its_part_smaller(tiny_log, tiny_co
     assert export_forecast(wide, tiny_log).peak > export_forecast(config, tiny_log).peak
 
 
+def test_each_more_process_holds_program_catalogue_and_network_again(tiny_log, tiny_config):
+    config = replace(tiny_config, trees=False, width=2048)
+    one = training_forecast(config, tiny_log, 1)
+    three = training_forecast(config, tiny_log, 1, processes=3)
+    again = one.program + sum(part.bytes for part in one.parts if part.what != "a batch")
+    assert three.peak - one.peak == 2 * again
+    assert three.largest.setting == "fewer --processes"
+
+
 def test_the_limit_is_the_smallest_that_the_system_names(tmp_path):
     assert memory_limit(tmp_path) is None
     write(tmp_path / "proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n")

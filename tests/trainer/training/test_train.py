@@ -28,7 +28,9 @@ from trainer.journal import LOG
 from trainer.training.checkpoint import BEST, CHECKPOINT
 from trainer.training.network import build_ranker
 from trainer.training.objective_losses import batch_losses
-from trainer.training.train import learning_rate, train, training_pages, validate
+from trainer.training.run_pages import training_pages
+from trainer.training.train import learning_rate, train
+from trainer.training.validation import validate
 
 
 @pytest.fixture(scope="module")
