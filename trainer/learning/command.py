@@ -18,7 +18,7 @@ from trainer.learning.few_shot import FewShot
 from trainer.learning.parts import LearningBudget
 from trainer.learning.report import write_learning_page
 from trainer.learning.results import RESULTS, network_verdict, write_learning
-from trainer.learning.tables import write_learning_section
+from trainer.learning.tables import write_learning_section, write_learning_tables
 
 
 def run_learning(options: argparse.Namespace) -> Iterator[str]:
@@ -40,7 +40,8 @@ def run_learning(options: argparse.Namespace) -> Iterator[str]:
         write_learning_section(options.readme, options.out / RESULTS)
     if (options.out / RESULTS).exists():
         page = write_learning_page(options.out / "learning.html", options.out / RESULTS)
-        yield f"page: {page}"
+        tables = write_learning_tables(options.out / "learning.md", options.out / RESULTS)
+        yield f"page: {page}, as Markdown: {tables}"
 
 
 def _check(options: argparse.Namespace) -> None:

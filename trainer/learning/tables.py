@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.atomic_text import write_text
 from trainer.benchmark.readme_section import replace_section
 from trainer.learning.data import KNOWN_DATA, KnownData
 from trainer.learning.rankings import CROSSRANK, NETWORK, RANDOM, SINGLE, SINGLE_TREES, TREES
@@ -77,9 +78,18 @@ def _row(name: str, entry: dict[str, Any]) -> Row:
 
 
 def learning_markdown(results: dict[str, Any]) -> str:
-    """Return the table of every data set as Markdown, losses beside wins, and what is missing."""
-    parts = [_overview_table(overview(results))] if results["data_sets"] else []
+    """Return every table of every data set as Markdown, losses beside wins."""
+    parts = ["# Learning on data of other shapes"]
+    parts += [_overview_table(overview(results))] if results["data_sets"] else []
     parts += [_section(name, entry) for name, entry in sorted(results["data_sets"].items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def learning_summary(results: dict[str, Any]) -> str:
+    """Return one table of all data sets as Markdown, what loses in each, and what is missing."""
+    entries = sorted(results["data_sets"].items())
+    parts = [_overview_table(overview(results))] if entries else []
+    parts += ["\n".join(_in_short(name, entry) for name, entry in entries)] if entries else []
     missing = missing_data(results)
     if missing:
         lines = [f"- {data.name}: {data.obtain}." for data in missing]
@@ -117,14 +127,23 @@ def _overview_table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def _in_short(name: str, entry: dict[str, Any]) -> str:
+    evaluation, data = entry["evaluation"], known(name)
+    behind = losses(next(iter(evaluation["tasks"].values())), evaluation["network"])
+    told = [f"- {name}: {entry['protocol']}.", behind]
+    told += [f"Published: {data.published}."] if data else []
+    told += [tenth_verdict(entry["curves"])] if entry.get("curves") else []
+    return " ".join(part for part in told if part)
+
+
 def _section(name: str, entry: dict[str, Any]) -> str:
     evaluation = entry["evaluation"]
     network = evaluation["network"]
     data = known(name)
     parts = [
-        f"**{name}** (`{entry['format']}`; {entry['protocol']}; "
+        f"`{entry['format']}`; {entry['protocol']}; "
         + "; ".join(f"{key} {value}" for key, value in entry["facts"].items())
-        + f"). Published: {data.published if data else 'none'}."
+        + f". Published: {data.published if data else 'none'}."
     ]
     for task, result in evaluation["tasks"].items():
         parts.append(_table(task, result, network, entry["costs"]))
@@ -137,8 +156,7 @@ def _section(name: str, entry: dict[str, Any]) -> str:
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}; LightGBM tries "
         f"{entry['budget']['trials']} settings, the network one."
     )
-    inside = "\n\n".join(part for part in parts if part)
-    return f"<details><summary>{name}</summary>\n\n{inside}\n\n</details>"
+    return "\n\n".join([f"## {name}", *(part for part in parts if part)])
 
 
 def known(name: str) -> KnownData | None:
@@ -299,12 +317,18 @@ def _guard(choices: list[dict[str, Any]]) -> str:
 
 
 def write_learning_section(readme: Path, results: Path) -> None:
-    """Replace what stands between the markers of `readme` by the tables of the results file.
+    """Replace what stands between the markers of `readme` by the summary of the results file.
 
     Raises:
         ConfigError: When the markers are not there.
     """
-    replace_section(readme, BEGIN, END, learning_markdown(read_learning(results)))
+    replace_section(readme, BEGIN, END, learning_summary(read_learning(results)))
+
+
+def write_learning_tables(document: Path, results: Path) -> Path:
+    """Write every table of the results file as a Markdown document, and return its path."""
+    write_text(document, learning_markdown(read_learning(results)))
+    return document
 
 
 def shown(value: float | None, *, signed: bool = False, digits: int = 3) -> str:

@@ -7,7 +7,7 @@ goes on where it was, and one that asks for more computes only what is new.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from trainer.training.provenance import NETWORK_CODE, code_hash, command_line, d
 
 SOURCE_TREES = "LightGBM, no page of it"
 _SCORES = "scores"
+_ALL_TARGETS = "macro over targets"
 _CODE = (*NETWORK_CODE, "studies/adaptation", "encoding/page_draws")
 
 
@@ -234,7 +235,7 @@ def scores_by_page(
 def few_shot_sheet(setting: Setting, evaluation: Evaluation, notes: Sequence[str]) -> Sheet:
     """Return the table and the curves, over all targets and for each."""
     counts = {int(task.split()[0].replace(",", "")): task for task in evaluation.tasks}
-    groups = ["macro over targets", *setting.config.held_out]
+    groups = [_ALL_TARGETS, *setting.config.held_out]
     curves: dict[str, dict[str, dict[int, Interval]]] = {group: {} for group in groups}
     for count, task in counts.items():
         for ranking, result in evaluation.tasks[task].rankings.items():
@@ -259,10 +260,20 @@ _SHOWN = (TRANSFER, ALONE, ALONE_TREES, SOURCE_TREES, "retrieval order")
 
 
 def _table(evaluation: Evaluation, counts: Mapping[int, str], group: str) -> Table:
-    """Return a row for each number of pages and ranking, with transfer minus it."""
+    """Return a row for each number of pages and ranking, with transfer minus it.
+
+    A target has no row for more pages than it has; the rows of all say how many targets they are
+    the mean of where these are not all.
+    """
     rows, verdicts = [], []
+    most = max(len(_categories(evaluation, task)) for task in counts.values())
     for count, task in counts.items():
-        result = evaluation.tasks[task]
+        result, measured = evaluation.tasks[task], _categories(evaluation, task)
+        told_count = f"{count:,}"
+        if group == _ALL_TARGETS and len(measured) < most:
+            told_count += f" ({len(measured)} of {most})"
+        elif group != _ALL_TARGETS and group not in measured:
+            continue
         for ranking in (name for name in _SHOWN if name in result.rankings):
             own, difference = result.rankings[ranking], result.differences.get(ranking)
             value = own.by_category.get(group, own.macro)
@@ -270,10 +281,14 @@ def _table(evaluation: Evaluation, counts: Mapping[int, str], group: str) -> Tab
             if difference is not None:
                 minus = difference.by_category.get(group, difference.macro)
                 told, verdict = bracketed(minus, signed=True), minus.verdict
-            rows.append((f"{count:,}", ranking, bracketed(value), told))
+            rows.append((told_count, ranking, bracketed(value), told))
             verdicts.append(verdict)
     head = ("pages", "ranking", "NDCG@10", f"{TRANSFER} minus it")
     return Table(head, tuple(rows), tuple(verdicts))
+
+
+def _categories(evaluation: Evaluation, task: str) -> Collection[str]:
+    return evaluation.tasks[task].rankings[TRANSFER].by_category
 
 
 def write_few_shot(

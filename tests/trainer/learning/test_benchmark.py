@@ -12,7 +12,13 @@ from tests.trainer.formats.folders import write_interactions, write_pairs, write
 from trainer.__main__ import main
 from trainer.errors import ConfigError
 from trainer.learning.cost import measured
-from trainer.learning.tables import BEGIN, END, learning_markdown, write_learning_section
+from trainer.learning.tables import (
+    BEGIN,
+    END,
+    learning_markdown,
+    learning_summary,
+    write_learning_section,
+)
 
 # where shoppers go round and round, everything that knows their past knows what comes next
 RINGS = [
@@ -65,7 +71,10 @@ def test_a_folder_with_categories_never_seen_gets_the_whole_table(tmp_path: Path
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "| sequential item-kNN |" in text
+    assert "- shop: time split" in text
+    tables = (out / "learning.md").read_text(encoding="utf-8")
+    assert "## shop" in tables
+    assert "| sequential item-kNN |" in tables
     assert "- crowdflower: Kaggle" in text
     assert {choice["serves"] for choice in entry["guard"]} <= {
         *tasks["Home"]["rankings"], "the sum of all"
@@ -121,8 +130,11 @@ def test_a_category_is_learned_from_few_pages_with_the_others_and_alone(
     assert "Quadratic weighted kappa" in (out / "learning.html").read_text(encoding="utf-8")
 
 
-def test_a_loss_stays_in_the_section() -> None:
+def test_a_loss_stays_in_the_tables_and_in_the_summary() -> None:
     results = {"format_version": 1, "data_sets": {"shop": losing_entry()}}
+    summary = learning_summary(results)
+    assert "- shop: folds. **CrossRank is behind LightGBM (-.100 [-.200, -.050]).**" in summary
+    assert "above 0 on 0 of 1 tables" in summary
     text = learning_markdown(results)
     assert "**CrossRank is behind LightGBM (-.100 [-.200, -.050]).**" in text
     assert "**Behind LightGBM in kites.**" in text

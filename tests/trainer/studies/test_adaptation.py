@@ -32,6 +32,7 @@ from trainer.studies.adaptation_sheet import adaptation_sheet
 from trainer.studies.few_shot import (
     FewShotBudget,
     few_shot_evaluation,
+    few_shot_sheet,
     scores_by_page,
     targets_with,
     write_few_shot,
@@ -217,6 +218,22 @@ def test_the_few_shot_table_is_kept_part_by_part(setting, source, targets, tmp_p
     assert told["source_pages"]["learned"] > 0
     assert (tmp_path / "few-shot.html").read_text().count("<svg") == 3
     assert "macro over targets" in sheet_text(sheet)
+    check_a_target_of_few_pages(setting, evaluation, targets)
+
+
+def check_a_target_of_few_pages(setting, evaluation, targets):
+    """A target without so many pages has no row for them, and no other's figures stand there."""
+    task = evaluation.tasks["2 pages"]
+    kept = {
+        name: replace(result, by_category={targets[0]: result.by_category[targets[0]]})
+        for name, result in task.rankings.items()
+    }
+    tasks = {**evaluation.tasks, "2 pages": replace(task, rankings=kept)}
+    sheet = few_shot_sheet(setting, replace(evaluation, tasks=tasks), ())
+    counts = {part.heading: [row[0] for row in part.tables[0].rows] for part in sheet.sections}
+    assert set(counts[targets[1]]) == {"0"}
+    assert set(counts[targets[0]]) == {"0", "2"}
+    assert set(counts["macro over targets"]) == {"0", "2 (1 of 2)"}
 
 
 def test_several_draws_stand_side_by_side(setting, targets):
