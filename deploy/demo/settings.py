@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trainer
+from deploy.demo.command import add_shared_options, check_port
 from deploy.demo.errors import DemoSettingsError
 
 CONFIG = Path(trainer.__file__).parent / "configs" / "demo.toml"
-_LARGEST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class DemoSettings:
         """Check the ranges.
 
         Raises:
-            DemoSettingsError: When a setting is out of range.
+            PortError: When the port is none.
+            DemoSettingsError: When another setting is out of range.
         """
-        if not 0 <= self.port <= _LARGEST_PORT:
-            raise DemoSettingsError(f"--port: got {self.port}, want 0 to {_LARGEST_PORT}")
+        check_port(self.port)
         if self.sample < 1:
             raise DemoSettingsError(f"--sample: got {self.sample}, want 1 or more")
 
@@ -50,7 +50,8 @@ def read_settings(arguments: Sequence[str] | None) -> DemoSettings:
     """Read the command line; argparse ends the program on wrong usage.
 
     Raises:
-        DemoSettingsError: When a setting is out of range.
+        PortError: When the port is none.
+        DemoSettingsError: When another setting is out of range.
     """
     default = DemoSettings()
     parser = argparse.ArgumentParser(
@@ -63,30 +64,13 @@ def read_settings(arguments: Sequence[str] | None) -> DemoSettings:
         metavar="URL",
         help="retrieve with a real Elasticsearch, such as http://localhost:9200",
     )
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=default.port,
-        help="port of the page, 0 for a free one (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--work",
-        type=Path,
-        default=default.work,
-        help="folder of everything that is written (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--no-serve", action="store_true", help="end after the figures, without the page"
-    )
+    add_shared_options(parser, default)
     parser.add_argument(
         "--sample",
         type=int,
         default=default.sample,
         metavar="N",
         help="most searches that are replayed (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--config", type=Path, default=default.config, help="another run's TOML file"
     )
     given = parser.parse_args(arguments)
     return DemoSettings(

@@ -19,8 +19,9 @@ from deploy.demo_elasticsearch.loop_demo import (
     First,
     LoopDemo,
 )
+from deploy.loop.documents import APPLICATION
 from deploy.loop.streams import open_streams, parse_time
-from deploy.loop.traffic import APPLICATION, QUERIES, SEARCHES
+from deploy.loop.traffic import QUERIES, SEARCHES
 from es_plugin_config.cluster import Login
 from rerank_server.gateway.ranking import STATUS_EVERY_S
 

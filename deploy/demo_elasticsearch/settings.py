@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.demo.command import add_shared_options, check_port
 from deploy.demo.settings import CONFIG
 from deploy.demo_elasticsearch.errors import LoopDemoSettingsError
 
-_LARGEST_PORT = 65_535
 _FEWEST_SEARCHES = 100
 
 
@@ -46,10 +46,10 @@ class LoopDemoSettings:
         """Check the ranges.
 
         Raises:
-            LoopDemoSettingsError: When a setting is out of range.
+            PortError: When the port is none.
+            LoopDemoSettingsError: When another setting is out of range.
         """
-        if not 0 <= self.port <= _LARGEST_PORT:
-            raise LoopDemoSettingsError(f"--port: got {self.port}, want 0 to {_LARGEST_PORT}")
+        check_port(self.port)
         if self.searches < _FEWEST_SEARCHES:
             raise LoopDemoSettingsError(
                 f"--searches: got {self.searches}, want {_FEWEST_SEARCHES} or more"
@@ -62,7 +62,8 @@ def read_settings(arguments: Sequence[str] | None) -> LoopDemoSettings:
     """Read the command line; argparse ends the program on wrong usage.
 
     Raises:
-        LoopDemoSettingsError: When a setting is out of range.
+        PortError: When the port is none.
+        LoopDemoSettingsError: When another setting is out of range.
     """
     default = LoopDemoSettings()
     parser = argparse.ArgumentParser(
@@ -74,26 +75,12 @@ def read_settings(arguments: Sequence[str] | None) -> LoopDemoSettings:
     parser.add_argument(
         "--elasticsearch", metavar="URL", help="a running one, in place of one that is started"
     )
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=default.port,
-        help="port of the page, 0 for a free one (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--work",
-        type=Path,
-        default=default.work,
-        help="folder of everything that is written (default: %(default)s)",
-    )
+    add_shared_options(parser, default)
     parser.add_argument(
         "--demo",
         type=Path,
         default=default.demo,
         help="work folder of `make demo`, whose bundle serves first (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--config", type=Path, default=default.config, help="TOML file of the first training run"
     )
     parser.add_argument(
         "--searches",
@@ -112,7 +99,6 @@ def read_settings(arguments: Sequence[str] | None) -> LoopDemoSettings:
     parser.add_argument(
         "--again", action="store_true", help="another round: new traffic, from what now serves"
     )
-    parser.add_argument("--no-serve", action="store_true", help="end without serving the page")
     given = parser.parse_args(arguments)
     return LoopDemoSettings(
         work=given.work,

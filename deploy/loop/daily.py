@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from deploy.loop.learning import STREAM, Learner, Round, round_documents
@@ -30,17 +31,25 @@ def due_days(learner: Learner, now: datetime) -> list[date]:
 
 
 def run_due_rounds(learner: Learner, publisher: BundlePublisher, now: datetime) -> Iterator[Round]:
-    """Run a round for every due day that has searches, and write what it did to the streams."""
+    """Run a round for every due day that has searches, and write what it did to the streams.
+
+    Raises:
+        RerankError: The child that names what stops a round.
+    """
     for day in due_days(learner, now):
         start = learner.plan.days.start(day)
         end = start + learner.plan.days.length
         if not any(True for s in (SEARCHES, QUERIES) for _ in learner.streams.read(s, start, end)):
             continue
         number = len(learner.tables.verdicts())
-        serving = publisher.serving(learner.plan.threads)
-        run = publisher.run() if learner.plan.warm_start else None
-        result = learner.run(day, serving, publisher, run)
-        documents = round_documents(result, serving.bundle_id, number, now)
+        served = publisher.served(learner.plan.threads)
+        run = served.run if learner.plan.warm_start else None
+        result = replace(
+            learner.run(day, served.order, publisher, run),
+            serving_bundle_id=served.order.bundle_id,
+            canary_bundle_id=served.canary_id,
+        )
+        documents = round_documents(result, number, now)
         learner.streams.append(STREAM, documents)
         learner.tables.finish(day)  # a round that is cut before this is due again
         yield result

@@ -18,18 +18,19 @@ import numpy as np
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
 from deploy.loop.click_model import ClickModel
+from deploy.loop.documents import (
+    APPLICATION,
+    SURFACE,
+    SeenPage,
+    SeenProduct,
+    document_of,
+    event_document,
+    utc_text,
+)
 from deploy.loop.errors import GatewayTrafficError
 from deploy.loop.search_log import EVENTS, QUERIES
 from deploy.loop.shoppers import Shoppers
-from deploy.loop.traffic import (
-    APPLICATION,
-    SURFACE,
-    Truth,
-    chosen_name,
-    document_of,
-    page_ndcg,
-    utc_text,
-)
+from deploy.loop.traffic import Truth, chosen_name, page_ndcg
 from rerank_server.access_log import hash_shopper
 from rerank_server.telemetry.document import Document
 
@@ -158,12 +159,14 @@ class GatewayTraffic:
         carts = self._clicks.carts(attraction, clicked, random)
         bought = self._clicks.purchases(carts, random)
         done = (np.ones(len(shown), np.bool_), clicked, carts, bought)
+        bundle_id = str(page.rerank.get("bundle_id", ""))
+        seen = SeenPage(query_id, self._client_id(shopper), words, arm, bundle_id)
         for place in range(len(shown)):
             for step, (kind, flags) in enumerate(zip(_KINDS, done, strict=True)):
                 if flags[place]:
                     at = moment + timedelta(milliseconds=took_ms + 10 * step + 40 * place)
                     documents[EVENTS].append(
-                        self._event(page, kind, place, found, arm, words, shopper, at)
+                        event_document(seen, _product(page, place, found), kind, at)
                     )
         when = int(moment.timestamp())
         self._past[shopper] += [(when, shown[place]) for place in np.flatnonzero(bought).tolist()]
@@ -258,44 +261,6 @@ class GatewayTraffic:
             }
         )
 
-    def _event(
-        self,
-        page: _Page,
-        kind: str,
-        place: int,
-        found: Sequence[str],
-        arm: str,
-        words: str,
-        shopper: int,
-        at: datetime,
-    ) -> Document:
-        position = {"ordinal": place + 1}
-        if page.ids[place] in found:
-            position["retrieval_ordinal"] = found.index(page.ids[place]) + 1
-        return document_of(
-            {
-                "@timestamp": utc_text(at),
-                "timestamp": utc_text(at),
-                "action_name": kind,
-                "application": APPLICATION,
-                "query_id": page.query_id,
-                "client_id": self._client_id(shopper),
-                "user_query": words,
-                "event_attributes": {
-                    "object": {
-                        "object_id": page.ids[place],
-                        "object_id_field": "_id",
-                        "category": page.categories[place],
-                        "brand": page.brands[place],
-                    },
-                    "position": position,
-                    "surface": SURFACE,
-                    "variant": arm,
-                    "bundle_id": str(page.rerank.get("bundle_id", "")),
-                },
-            }
-        )
-
 
 def popular_match(words: str) -> dict[str, Any]:
     """Return a query for words, the more sold products first among those that match alike."""
@@ -311,6 +276,12 @@ def _arm_of(arm: str, page: _Page) -> str:
     if page.rerank.get("status") != RERANKED:
         return "degraded"
     return str(page.rerank.get("variant") or "current")
+
+
+def _product(page: _Page, place: int, found: Sequence[str]) -> SeenProduct:
+    product_id = page.ids[place]
+    rank = found.index(product_id) if product_id in found else None
+    return SeenProduct(product_id, page.categories[place], page.brands[place], place, rank)
 
 
 def _first(hit: Mapping[str, Any], field_name: str) -> str:

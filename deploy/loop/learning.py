@@ -6,13 +6,14 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from deploy.loop.day_checks import drifts, findings
+from deploy.loop.documents import SURFACE, document_of
 from deploy.loop.drift import Drift
 from deploy.loop.further_heads import with_further_heads
 from deploy.loop.gate import ALL, CategoryComparison, RankedSearch, compare_categories
@@ -22,7 +23,6 @@ from deploy.loop.propensity import Examination, estimate_examination
 from deploy.loop.rankers import BundleOrder, PageOrder
 from deploy.loop.search_log import CLICK, PURCHASE, LoggedSearch, SearchLog, read_search_log
 from deploy.loop.streams import Streams
-from deploy.loop.traffic import SURFACE, document_of
 from deploy.loop.training import (
     CandidateBundle,
     settings_of_run,
@@ -74,6 +74,10 @@ class RoundPlan:
         settings: TOML lines of the training configuration; its log is `log.toml`. Empty: a small
             network, or one of the shape of the run that it starts from.
         window_days: The newest days that are trained on.
+        baseline_days: How many days back the streams are read: what drift, click rate and the
+            examination curve are measured by. Fewer than the 30 for which `crossrank-searches`
+            keeps a search (`data_retention` of its template): a day of which searches are gone
+            looks like another shop, and good days would be refused.
         correct_position_bias: Whether clicks are weighted by inverse propensity.
         threads: Of the graphs.
         seed: Of resampling.
@@ -85,6 +89,7 @@ class RoundPlan:
     folder: Path
     settings: str = ""
     window_days: int = 28
+    baseline_days: int = 28
     correct_position_bias: bool = True
     threads: int = 1
     seed: int = 1
@@ -107,6 +112,8 @@ class Round:
         drift: Of the day to the days before it.
         examination: Estimated propensity of each place; empty when nothing was trained.
         duration_s: Wall seconds.
+        serving_bundle_id: What the new bundle is compared with; empty is retrieval order.
+        canary_bundle_id: What was tried out beside it when the round began; empty without one.
     """
 
     day: date
@@ -117,6 +124,8 @@ class Round:
     drift: tuple[Drift, ...] = ()
     examination: tuple[float, ...] = ()
     duration_s: float = 0.0
+    serving_bundle_id: str = ""
+    canary_bundle_id: str = ""
 
 
 @dataclass(slots=True)
@@ -143,12 +152,7 @@ class Learner:
             RerankError: The child that names what stops the round.
         """
         began = time.monotonic()
-        log = self._read(day)
-        # older days have left the streams, or have left them in part
-        before = [each for each in self.tables.taken_days() if each < day]
-        past = [
-            search for each in before[-self.plan.window_days :] for search in self._searches(each)
-        ]
+        log, past = self._read(day), self._past(day)
         moved, reasons = tuple(drifts(log.searches, past)), findings(log, past)
         self.tables.add(day, log.searches, reasons)
         if reasons:
@@ -158,7 +162,6 @@ class Learner:
         days = days[-self.plan.window_days - 1 :]
         if len(days) == 1:
             return self._done(began, Round(day, TAKEN, drift=moved))
-        past = [search for each in days[:-1] for search in self._searches(each)]
         examination = estimate_examination(past, PLACES)
         candidate = self._train(days, examination, start)
         comparisons = self._compare(candidate, serving, log.searches, examination)
@@ -182,6 +185,14 @@ class Learner:
     def _read(self, day: date) -> SearchLog:
         start = self.plan.days.start(day)
         return read_search_log(self.streams, start, start + self.plan.days.length)
+
+    def _past(self, day: date) -> list[LoggedSearch]:
+        """Return the searches of the taken days before one that the streams still hold whole."""
+        oldest = day - timedelta(days=self.plan.baseline_days)
+        days = [each for each in self.tables.taken_days() if oldest <= each < day]
+        return [
+            search for each in days[-self.plan.window_days :] for search in self._searches(each)
+        ]
 
     def _searches(self, day: date) -> list[LoggedSearch]:
         if day not in self._seen:
@@ -268,21 +279,21 @@ class _Histories:
         )
 
 
-def round_documents(
-    result: Round, serving_bundle_id: str, number: int, now: datetime
-) -> list[Document]:
+def round_documents(result: Round, number: int, now: datetime) -> list[Document]:
     """Return the documents of a round for the stream `crossrank-learning`."""
     candidate = result.candidate
     shared: dict[str, Any] = {
         "@timestamp": now.astimezone(UTC).isoformat(timespec="milliseconds"),
         "run_id": f"{result.day}-{number}",
         "round": number,
-        "serving_bundle_id": serving_bundle_id,
+        "serving_bundle_id": result.serving_bundle_id,
         "surface": SURFACE,
         "objective": CLICK,
     }
     if candidate is not None:
         shared["bundle_id"] = candidate.bundle_id
+    if result.canary_bundle_id:
+        shared["canary_bundle_id"] = result.canary_bundle_id
     run: Mapping[str, Any] = {
         "kind": "run",
         "decision": result.decision,

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from deploy.loop.documents import document_of
 from deploy.loop.errors import LoopError
 from deploy.loop.search_log import CLICK, EVENTS, SEARCHES
-from deploy.loop.traffic import DayOfTraffic, document_of
+from deploy.loop.traffic import DayOfTraffic
 from rerank_server.contract.errors import nearest
 from rerank_server.telemetry.document import Document
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from deploy.loop.day_checks import drifts
+from deploy.loop.documents import document_of
 from deploy.loop.drift import Drift
 from deploy.loop.errors import ExperimentError
 from deploy.loop.experiments import Verdict, judge, to_record
 from deploy.loop.interleaving import Interleaved, Preference, credit, preference
 from deploy.loop.quality import METRICS, QualityRow, Rate, quality, rate_of
 from deploy.loop.search_log import CLICK, LoggedSearch
-from deploy.loop.traffic import document_of
 from rerank_server.telemetry.document import Document
 
 STREAM = "crossrank-experiments"

@@ -13,6 +13,14 @@ from typing import Any
 import numpy as np
 
 from deploy.loop.click_model import ClickModel
+from deploy.loop.documents import (
+    APPLICATION,
+    SURFACE,
+    SeenPage,
+    SeenProduct,
+    document_of,
+    event_document,
+)
 from deploy.loop.rankers import Order, PageOrder
 from deploy.loop.retrieval import FirstPass, Found
 from deploy.loop.shoppers import Shoppers
@@ -22,9 +30,7 @@ from rerank_server.page import SearchPage, ShopperHistory
 from rerank_server.telemetry.document import Document, DocumentRules, search_document
 from trainer.evaluation.metrics import ndcg_at_k
 
-APPLICATION = "crossrank-simulation"
 SEARCHES, QUERIES, EVENTS = "crossrank-searches", "ubi_queries", "ubi_events"
-SURFACE = "search"
 _ACTIONS = ("click", "cart", "purchase")
 _SECONDS_AFTER = {"impression": 1, "click": 8, "cart": 20, "purchase": 60}
 _HISTORY = 200
@@ -266,31 +272,18 @@ class TrafficSimulator:
         self, record: SearchRecord, action: str, place: int, retrieval_rank: int, row: int
     ) -> Document:
         tables = self._shoppers.tables
-        after = timedelta(seconds=_SECONDS_AFTER[action] + place / 100)
-        moment = utc_text(record.started + after)
-        return document_of(
-            {
-                "@timestamp": moment,
-                "timestamp": moment,
-                "action_name": action,
-                "application": record.application,
-                "query_id": record.query_id,
-                "client_id": record.shopper,
-                "user_query": record.query,
-                "event_attributes": {
-                    "object": {
-                        "object_id": record.shown_ids[place],
-                        "object_id_field": "_id",
-                        "category": tables.categories[row],
-                        "brand": tables.brands[row],
-                    },
-                    "position": {"ordinal": place + 1, "retrieval_ordinal": retrieval_rank + 1},
-                    "surface": record.surface,
-                    "variant": record.variant,
-                    "bundle_id": record.bundle_id,
-                },
-            }
+        page = SeenPage(
+            record.query_id, record.shopper, record.query, record.variant, record.bundle_id
         )
+        product = SeenProduct(
+            record.shown_ids[place],
+            tables.categories[row],
+            tables.brands[row],
+            place,
+            retrieval_rank,
+        )
+        after = timedelta(seconds=_SECONDS_AFTER[action] + place / 100)
+        return event_document(page, product, action, record.started + after)
 
 
 def chosen_arm(
@@ -310,12 +303,6 @@ def chosen_name(shopper: str, shares: Mapping[str, float], seed: int) -> str:
         if point < 0:
             return name
     return list(shares)[-1]
-
-
-def document_of(fields: Mapping[str, Any]) -> Document:
-    """Return a document whose id is the hash of its body."""
-    body = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
-    return Document(hashlib.blake2b(body, digest_size=16).hexdigest(), body)
 
 
 def days_from(first: datetime, count: int) -> Iterator[datetime]:
@@ -347,8 +334,3 @@ def page_ndcg(attraction: np.ndarray) -> float:
         return float("nan")
     scores = -np.arange(attraction.size, dtype=np.float64)
     return float(ndcg_at_k(attraction, scores, np.array([0, attraction.size]), 10)[0])
-
-
-def utc_text(moment: datetime) -> str:
-    """Return a moment as ISO 8601 in UTC, to the millisecond."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

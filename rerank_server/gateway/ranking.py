@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from rerank_server.canary import in_canary
 from rerank_server.client.async_client import AsyncRerankClient
 from rerank_server.client.connection import ClientTls, Connection
 from rerank_server.client.messages import AnswerError, CallError
@@ -66,6 +67,10 @@ class PageRanker(Protocol):
         """
         ...
 
+    def variant_of(self, shopper_id: str | None) -> str:
+        """Return the arm that a shopper is in: `current`, `canary`, or empty when not known."""
+        ...
+
 
 class RankerClient:
     """Calls one server; use it inside one event loop."""
@@ -83,6 +88,7 @@ class RankerClient:
         self._calls = 0
         self._breaker = Breaker()
         self._current = self._canary = ""
+        self._canary_percent = 0.0
         self._watching: asyncio.Task[None] | None = None
 
     def watch_status(self) -> None:
@@ -135,6 +141,17 @@ class RankerClient:
             stages_ms={f"{name}_ms": us / 1_000 for name, us in answer.stages_us.items()},
         )
 
+    def variant_of(self, shopper_id: str | None) -> str:
+        """Return the arm that the server would answer a shopper by; it splits shoppers alike.
+
+        Of a search that found nothing, of which the server never hears. Empty before the server
+        has said which bundles answer.
+        """
+        if not self._current:
+            return ""
+        tried = in_canary(shopper_id, self._canary_percent, self._canary)
+        return VARIANT_CANARY if tried else VARIANT_CURRENT
+
     def _variant(self, bundle_id: str) -> str:
         if bundle_id and bundle_id == self._current:
             return VARIANT_CURRENT
@@ -144,8 +161,10 @@ class RankerClient:
         while True:
             try:
                 status = await self._client.status(timeout_ms=_STATUS_TIMEOUT_MS)
+                challenger = status.challenger or {}
                 self._current = status.bundle_id
-                self._canary = str((status.challenger or {}).get("bundle_id", ""))
+                self._canary = str(challenger.get("bundle_id", ""))
+                self._canary_percent = float(challenger.get("canary_percent", 0.0))
             except CallError as error:
                 _LOG.debug("status of the reranker", extra={"fields": {"code": error.status}})
             except Exception:  # noqa: BLE001 - a task that ends would leave every search unnamed

@@ -73,7 +73,8 @@ class SearchRecord:
         total_hits: `hits.total`; None when the caller did not ask for it.
         total_is_exact: Whether `total_hits` is exact, not a lower bound.
         bundle_id: The bundle that answered; empty when none did.
-        variant: `current`, `canary`, or empty when that is not known.
+        variant: `current`, `canary`, or empty when that is not known; of a search that found
+            nothing, the arm that its shopper is in.
         degraded_reason: Why the answer is in retrieval order, `deadline` for example; empty
             when it was reranked.
         degraded_detail: The same in words, for people.

@@ -317,6 +317,9 @@ class Reranking:
             total_hits=total,
             total_is_exact=exact,
         )
+        if candidates is None and problem is None:
+            # nothing was found, in the arm that the shopper is in: arms are compared by this too
+            return replace(record, variant=self._ranker.variant_of(widened.options.shopper_id))
         if ranking is not None:
             record = replace(
                 record,

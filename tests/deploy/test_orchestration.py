@@ -113,6 +113,39 @@ def test_a_pod_mounts_each_volume_it_has_and_names_no_other(tmp_path: Path) -> N
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+PORTS = """
+server: {port: 50062, httpPort: 8081, settings: {otlp_endpoint: "http://collector:4318"}}
+gateway: {port: 9281, settings: {telemetry_otlp: "http://collector:4318"}}
+networkPolicy: {dnsPort: 5353, otlpPort: 4318, elasticsearchPort: 9201}
+"""
+
+
+def test_other_ports_are_those_of_every_object_that_names_them(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(PORTS)
+    documents = rendered(*LEAST, "--values", values)
+    text = yaml.safe_dump_all(documents)
+    assert not re.search(r"\b(50061|9280|4317|9200|53)\b", text.replace("http://es:9200", ""))
+    of = {(each["kind"], each["metadata"]["name"]): each["spec"] for each in documents}
+    services = [of["Service", f"shop-{part}"]["ports"] for part in ("server", "gateway")]
+    assert [[each["port"] for each in ports] for ports in services] == [
+        [50062, 8081, 9090],
+        [9281, 9091],
+    ]
+    policies = [of["NetworkPolicy", f"shop-{part}"] for part in ("server", "gateway")]
+    assert [rule["ports"] for rule in policies[0]["ingress"]] == [
+        [{"port": "grpc"}, {"port": "http"}],
+        [{"port": "metrics"}],
+    ]
+    egress = [
+        [each["port"] for rule in policy["egress"] for each in rule["ports"]] for policy in policies
+    ]
+    assert egress == [[5353, 5353, 4318], [5353, 5353, 50062, 9201, 4318]]
+    (server,) = of["Deployment", "shop-server"]["template"]["spec"]["containers"]
+    told = {item["name"]: item["value"] for item in server["env"]}
+    assert (told["RERANK_PORT"], told["RERANK_HTTP_PORT"]) == ("50062", "8081")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -120,6 +153,7 @@ def test_a_pod_mounts_each_volume_it_has_and_names_no_other(tmp_path: Path) -> N
         (("--set", "bundle.existingClaim=b"), "gateway.elasticsearch: got none"),
         ((*LEAST, "--set", "server.tlsSecret=t"), "gateway.rerankerCaSecret: got none"),
         ((*LEAST, "--set", "server.replica=3"), "replica"),
+        ((*LEAST, "--set", "server.settings.http_port=8081"), "want server.httpPort"),
     ],
 )
 def test_a_chart_that_cannot_work_says_why(arguments: tuple[str, ...], message: str) -> None:
@@ -133,6 +167,7 @@ def test_the_values_keep_their_schema() -> None:
     validator.check_schema(schema)
     validator.validate(yaml.safe_load((CHART / "values.yaml").read_text()))
     validator.validate(yaml.safe_load(EVERYTHING))
+    validator.validate(yaml.safe_load(PORTS))
     with pytest.raises(jsonschema.ValidationError, match="replica"):
         validator.validate({"server": {"replica": 3}})
 

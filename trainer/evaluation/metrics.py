@@ -73,16 +73,10 @@ def ranks_in_page(scores: npt.NDArray[Any], offsets: Integers) -> Integers:
     Raises:
         MetricError: On NaN scores or when shapes differ.
     """
-    if scores.shape != (int(offsets[-1]),):
-        raise MetricError(f"scores: got shape {scores.shape}, want ({int(offsets[-1])},)")
-    if np.isnan(scores).any():
-        count = int(np.isnan(scores).sum())
-        raise MetricError(f"scores: got {count} NaN of {scores.size}, want numbers")
-    sizes = np.diff(offsets)
-    page_of_row = np.repeat(np.arange(sizes.size), sizes)
-    order = np.lexsort((-scores, page_of_row))  # stable: ties keep input order
+    page = _page_of_row(scores, offsets)
+    order = np.lexsort((-scores, page))  # stable: ties keep input order
     ranks = np.empty(scores.size, np.int64)
-    ranks[order] = np.arange(scores.size) - np.repeat(offsets[:-1], sizes)
+    ranks[order] = np.arange(scores.size) - offsets[page]
     return ranks
 
 
@@ -152,6 +146,45 @@ def recall_at_k(
     """
     positives = _rank_positives(gains, scores, offsets)
     return positives.recall(k, positives.count if positives_total is None else positives_total)
+
+
+def page_auc(
+    positive: npt.NDArray[np.bool_], scores: npt.NDArray[Any], offsets: Integers
+) -> Doubles:
+    """Return the share of each page's (positive, other) pairs that are in order, ties half.
+
+    AUC = (sum of the ranks of positives - P (P + 1) / 2) / (P N), ranks from 1 by ascending
+    score, those of equal scores their mean (Hanley and McNeil 1982).
+
+    Args:
+        positive: Which candidates are, shape (rows,).
+        scores: Scores, shape (rows,); infinite ones are ordered too.
+        offsets: Page bounds, shape (pages + 1,).
+
+    Returns:
+        In [0, 1], shape (pages,); NaN on a page without positives or without others.
+
+    Raises:
+        MetricError: On NaN scores, or when shapes differ.
+    """
+    if positive.shape != (int(offsets[-1]),):
+        raise MetricError(f"positive: got shape {positive.shape}, want ({int(offsets[-1])},)")
+    page = _page_of_row(scores, offsets)
+    sizes = np.diff(offsets)
+    order = np.lexsort((scores, page))
+    # pages keep their places: what is sorted within a page stays on its rows
+    ascending, rank = scores[order], np.arange(order.size) - offsets[page] + 1.0
+    fresh = np.ones(order.size, np.bool_)
+    fresh[1:] = (page[1:] != page[:-1]) | (ascending[1:] != ascending[:-1])
+    tie = np.cumsum(fresh) - 1
+    rank = (np.bincount(tie, rank) / np.bincount(tie))[tie]
+    of_positive = positive[order]
+    positives = np.bincount(page[of_positive], minlength=sizes.size).astype(np.float64)
+    above = np.bincount(page[of_positive], rank[of_positive], sizes.size)
+    pairs = positives * (sizes - positives)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        auc: Doubles = (above - positives * (positives + 1) / 2) / pairs
+    return auc
 
 
 def expected_random_ndcg_at_k(gains: Doubles, offsets: Integers, k: int) -> Doubles:
@@ -236,6 +269,17 @@ def _rank_positives(
     page = np.searchsorted(offsets, positive, side="right") - 1
     count = np.bincount(page, minlength=offsets.size - 1)
     return _RankedPositives(page, ranks[positive], gains[positive].astype(np.float64), count)
+
+
+def _page_of_row(scores: npt.NDArray[Any], offsets: Integers) -> Integers:
+    """Return the page of each row, once the scores are such that can be ordered."""
+    if scores.shape != (int(offsets[-1]),):
+        raise MetricError(f"scores: got shape {scores.shape}, want ({int(offsets[-1])},)")
+    if np.isnan(scores).any():
+        count = int(np.isnan(scores).sum())
+        raise MetricError(f"scores: got {count} NaN of {scores.size}, want numbers")
+    sizes = np.diff(offsets)
+    return np.repeat(np.arange(sizes.size), sizes)
 
 
 def _discount_sums(k: int) -> Doubles:

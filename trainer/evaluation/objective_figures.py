@@ -13,7 +13,7 @@ from trainer.encoding.batches import rows_of
 from trainer.encoding.encoded import heads_of_log, served_rows
 from trainer.encoding.pageset import Doubles, Integers
 from trainer.evaluation.bootstrap import DRAWS, Interval, resample_means, whole
-from trainer.evaluation.metrics import hit_at_k, ndcg_at_k, reciprocal_rank
+from trainer.evaluation.metrics import hit_at_k, ndcg_at_k, page_auc, reciprocal_rank
 from trainer.objectives import Head, ranking_gains, served_labels
 from trainer.pipeline import Run
 
@@ -139,7 +139,7 @@ def page_values(metric: str, served: Served, index: int, scores: Doubles) -> Dou
     if metric == "mrr":
         return reciprocal_rank(gains, scores, offsets)
     if metric == "auc":
-        return _page_auc(gains > 0, scores, page, sizes.size)
+        return page_auc(gains > 0, scores, offsets)
     kind, cutoff = metric.split("@")
     return (ndcg_at_k if kind == "ndcg" else hit_at_k)(gains, scores, offsets, int(cutoff))
 
@@ -148,30 +148,6 @@ def _gains(served: Served, index: int) -> Doubles:
     """Return the labels of a head; over the whole space, 0 where its condition did not happen."""
     labels: Doubles = served.labels[:, index] * (served.seen[:, index] > 0)
     return labels
-
-
-def _page_auc(
-    positive: npt.NDArray[np.bool_], scores: Doubles, page: Integers, pages: int
-) -> Doubles:
-    """Return the share of pairs in the right order on each page, ties a half (Fawcett 2006).
-
-    AUC = (sum of the ranks of positives - P (P + 1) / 2) / (P N), ranks from 1 by ascending score,
-    those of equal scores their mean. NaN on a page without both kinds.
-    """
-    order = np.lexsort((scores, page))
-    sizes = np.bincount(page, minlength=pages)
-    starts = np.cumsum(sizes) - sizes
-    rank = np.empty(page.size)
-    rank[order] = np.arange(page.size) - np.repeat(starts, sizes) + 1.0
-    _, tied, counts = np.unique(
-        np.stack([page, scores]), axis=1, return_inverse=True, return_counts=True
-    )
-    rank = (np.bincount(tied.ravel(), rank) / counts)[tied.ravel()] if page.size else rank
-    positives = np.bincount(page[positive], minlength=pages).astype(np.float64)
-    above = np.bincount(page[positive], rank[positive], pages) - positives * (positives + 1) / 2
-    with np.errstate(invalid="ignore"):
-        auc: Doubles = above / (positives * (sizes - positives))
-    return auc
 
 
 def is_ranked(metric: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from rerank_server.contract.errors import nearest
-from trainer.encoding.pageset import Doubles, PageSet
+from trainer.encoding.pageset import PageSet
+from trainer.evaluation.metrics import page_auc
 from trainer.formats.errors import DataError
 from trainer.formats.labelled_pages import TRAIN, VALIDATION, LabelledPages
 
@@ -53,33 +54,9 @@ def refuse_leaks(pages: LabelledPages, allowed: tuple[str, ...]) -> None:
 def _strength(pages: PageSet, name: str) -> float:
     """Return how far a feature's mean AUC is towards 1 or 0, as an AUC; 0.5 says nothing."""
     values = np.nan_to_num(pages.feature(name), nan=-np.inf)
-    figures = page_auc(pages.objective(pages.objectives[0]) > 0, values, pages)
+    figures = page_auc(pages.objective(pages.objectives[0]) > 0, values, pages.offsets)
     figures = figures[~np.isnan(figures)]
     if figures.size < _FEWEST_PAGES:
         return 0.5
     mean = float(figures.mean())
     return max(mean, 1 - mean)
-
-
-def page_auc(positive: np.ndarray, values: Doubles, pages: PageSet) -> Doubles:
-    """Return of each page the share of (positive, other) pairs in order, ties half.
-
-    AUC = (sum of the ranks of positives - n (n + 1) / 2) / (n m) (Hanley and McNeil 1982), ranks
-    from 1, tied ones their mean. NaN on a page without positives or without others.
-    """
-    page = pages.page_of_row
-    order = np.lexsort((values, page))
-    sorted_page, sorted_values = page[order], values[order]
-    fresh = np.ones(order.size, np.bool_)
-    fresh[1:] = (np.diff(sorted_page) != 0) | (sorted_values[1:] != sorted_values[:-1])
-    group = np.cumsum(fresh) - 1
-    place = np.arange(order.size) - pages.offsets[sorted_page] + 1.0
-    mean = np.bincount(group, place) / np.bincount(group)
-    rank = np.empty(order.size)
-    rank[order] = mean[group]
-    n = pages.sums(positive)
-    m = pages.sizes - n
-    with np.errstate(divide="ignore", invalid="ignore"):
-        figures: Doubles = (pages.sums(rank * positive) - n * (n + 1) / 2) / (n * m)
-    figures[(n == 0) | (m == 0)] = np.nan
-    return figures

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import get_args
 
 from deploy.loop.day_checks import findings
+from deploy.loop.documents import document_of
 from deploy.loop.poison import Poison, poisoned
 from deploy.loop.search_log import EVENTS, QUERIES, SEARCHES, SearchLog, read_search_log
 from deploy.loop.streams import JsonLineStreams
-from deploy.loop.traffic import DayOfTraffic, document_of
+from deploy.loop.traffic import DayOfTraffic
 from tests.benchmarks.loop.__main__ import FIRST_DAY, RESULTS, WINDOW_DAYS
 from trainer.atomic_text import write_text
 

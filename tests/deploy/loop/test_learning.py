@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from elasticsearch import Elasticsearch
@@ -85,8 +86,42 @@ def test_a_refused_day_is_in_no_training_log(tmp_path):
         tables.write_training_log(tmp_path / "log", tables.taken_days(), None, 1)
 
 
+def test_days_that_the_streams_hold_no_more_are_no_measure(tmp_path):
+    shop = write_small_shop(tmp_path / "shop")
+    streams = JsonLineStreams(tmp_path / "streams")
+    simulate(streams, shop, 5, poison="missing_field")
+    tables = LogTables(tmp_path / "learning", shop)
+    for number in range(4):
+        start = FIRST_DAY + number * DAY
+        tables.add(start.date(), read_search_log(streams, start, start + DAY).searches, [])
+    for number in range(3):  # retention: the queries of UBI are kept longer than our searches
+        day = (FIRST_DAY + number * DAY).date()
+        (tmp_path / "streams" / "crossrank-searches" / f"{day}.jsonl").unlink()
+
+    def round_of(baseline_days):
+        plan = RoundPlan(tmp_path / "learning", ONE_EPOCH, baseline_days=baseline_days)
+        learner = Learner(plan, tables, streams)
+        newest = (FIRST_DAY + 4 * DAY).date()
+        return learner.run(newest, RetrievalOrder(), BundlePublisher(tmp_path / "learning"))
+
+    whole, beyond = round_of(1), round_of(28)
+    assert [reason.split(":")[0] for reason in whole.reasons] == ["client_id"]
+    assert "feature candidates" in [reason.split(":")[0] for reason in beyond.reasons]
+    assert {each.name for each in whole.drift if each.shifted} == set()
+
+
+def test_the_streams_keep_the_days_that_are_the_measure():
+    templates = read_resources()
+    [kept] = [
+        each.body["template"]["lifecycle"]["data_retention"]
+        for each in templates
+        if each.path == "/_index_template/crossrank-searches"
+    ]
+    assert RoundPlan(Path()).baseline_days < int(kept.removesuffix("d"))
+
+
 def documents_of(result):
-    return round_documents(result, "", 1, datetime(2018, 1, 5, tzinfo=UTC))
+    return round_documents(result, 1, datetime(2018, 1, 5, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -116,7 +151,8 @@ def test_one_round_from_elasticsearch_to_a_bundle_that_serves(own_elasticsearch,
     assert second.decision in ("canary", "rejected")
     assert second.candidate is not None
     publisher.publish(second.candidate)
-    served = publisher.serving(1)
+    assert (second.serving_bundle_id, second.canary_bundle_id) == ("", "")
+    served = publisher.served(1).order
     assert served.bundle_id == second.candidate.bundle_id
     assert list(run_due_rounds(learner, publisher, FIRST_DAY + 2 * DAY + DAY / 2)) == []
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 from deploy.loop.daily import due_days
+from deploy.loop.documents import document_of
 from deploy.loop.learning import Learner, RoundPlan
 from deploy.loop.log_tables import LogTables
 from deploy.loop.played_days import Days
 from deploy.loop.streams import JsonLineStreams
-from deploy.loop.traffic import document_of
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE_AND_A_HALF = Days(NOON, timedelta(seconds=90))

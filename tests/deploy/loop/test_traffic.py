@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from deploy.loop.click_model import ClickModel
+from deploy.loop.documents import document_of
 from deploy.loop.errors import ShopTablesError, StreamError
 from deploy.loop.rankers import InterleavedOrder, RetrievalOrder
 from deploy.loop.search_log import CLICK, read_search_log
 from deploy.loop.shop_tables import PRODUCTS_FILE, read_shop_tables, write_lines
 from deploy.loop.shoppers import Shoppers
 from deploy.loop.streams import JsonLineStreams
-from deploy.loop.traffic import chosen_name, document_of
+from deploy.loop.traffic import chosen_name
 from tests.deploy.loop.small_traffic import (
     FIRST_DAY,
     TrueOrder,

@@ -24,6 +24,31 @@ ELSEWHERE = (
     ("token missing, unknown or expired", "UNAUTHENTICATED", "test_tokens.py"),
     ("bundle broken while it is loaded", "FAILED_PRECONDITION with the reason", "test_admin.py"),
     ("client that answers no ping", "its connection is closed", "test_serving_limits.py"),
+    (
+        "one of several processes paused while products change",
+        "the change is acknowledged, `processes_behind` is 1",
+        "processes/test_changing_products.py",
+    ),
+    (
+        "a process killed before the others know of a change",
+        "UNAVAILABLE; the others show the change",
+        "processes/test_changing_products.py",
+    ),
+    (
+        "a process cannot follow a change of bundles",
+        "the change is made, `processes_restarted` is 1",
+        "processes/test_supervisor.py",
+    ),
+    (
+        "a process hangs before it serves",
+        "nothing: the others answer, it is started anew",
+        "processes/test_supervisor.py",
+    ),
+    (
+        "product store built anew while it is served",
+        "the new one with the changes over it, never a mixture",
+        "test_rebuilt_stores.py",
+    ),
 )
 
 

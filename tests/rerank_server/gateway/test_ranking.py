@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
+from rerank_server.bundle_store import BundleStore
+from rerank_server.client.async_client import AsyncRerankClient
+from rerank_server.client.connection import Connection
 from rerank_server.client.messages import CallError
 from rerank_server.contract.errors import PageError
 from rerank_server.gateway.breaker import FAILURES
@@ -13,10 +17,13 @@ from rerank_server.gateway.errors import RankingError
 from rerank_server.gateway.events import EventSettings, ShopperEvents
 from rerank_server.gateway.kept_orders import KeptOrders
 from rerank_server.gateway.ranking import RankerClient
+from rerank_server.gateway.record import SearchRecord
 from rerank_server.gateway.reranking import Reranking, Timed
 from rerank_server.gateway.rules import IndexRules
 from rerank_server.gateway.search_request import SearchRequest, plan_search
 from rerank_server.page import SearchPage, ShopperHistory
+from rerank_server.reranker import Reranker
+from tests.rerank_server.tiny_bundle import NOW
 
 PAGE = SearchPage(["a", "b"])
 ANSWER = b'{"hits":{"hits":[{"_index":"i","_id":"a","_score":2},{"_index":"i","_id":"b"}]}}'
@@ -71,6 +78,54 @@ class DownRanker:
     async def rank(self, page, timeout_ms):
         raise RankingError("unavailable", "reranker: got nothing, want an answer")
 
+    def variant_of(self, shopper_id):
+        return ""
+
+
+async def no_history() -> ShopperHistory:
+    return ShopperHistory()
+
+
+async def test_a_search_that_found_nothing_is_of_the_arm_that_its_shopper_is_in(
+    serving, tiny_reranker, other_folders
+):
+    store = BundleStore(tiny_reranker, lambda b, p: Reranker.open(b, p, threads=1))
+    server = await serving(store)
+    other = store.load(other_folders.bundle, other_folders.products).challenger
+    assert other is not None
+    store.divert(canary_percent=40, shadow=False)
+    ranker = ranker_of(AsyncRerankClient(Connection(f"localhost:{server.port}")))
+    events = ShopperEvents(no_search, EventSettings(index=""))
+    reranking = Reranking(ranker, events, timeout_ms=2_000, key=b"k" * 16, kept=KeptOrders(60))
+
+    async def found_nothing(shopper: str) -> SearchRecord:
+        body = json.dumps({"ext": {"rerank": {"shopper_id": shopper}}}).encode()
+        plan = plan_search(SearchRequest("i", body), IndexRules())
+        assert plan.widened is not None
+        history = asyncio.create_task(no_history())
+        empty = b'{"hits":{"total":{"value":0,"relation":"eq"},"hits":[]}}'
+        return (await reranking.reorder(plan, plan.widened, empty, history, Timed())).record
+
+    try:
+        assert (await found_nothing("ann")).variant == ""  # the server has not said yet
+        ranker.watch_status()
+        async with asyncio.timeout(5):
+            while not ranker.variant_of(None):
+                await asyncio.sleep(0.01)
+        arms = {}
+        for number in range(40):
+            shopper = f"shopper {number}"
+            page = SearchPage(["dog-1", "milk-2"], time=NOW, shopper_id=shopper)
+            ranking = await ranker.rank(page, 2_000)
+            record = await found_nothing(shopper)
+            assert (record.bundle_id, record.total_hits, record.degraded) == ("", 0, False)
+            assert record.variant == ranking.variant
+            arms[shopper] = record.variant
+        assert set(arms.values()) == {"current", "canary"}
+        assert ranker.variant_of(None) == "current"  # nobody is not tried on
+    finally:
+        await ranker.close()
+
 
 async def test_a_kept_failure_keeps_no_answer_in_memory():
     plan = plan_search(SearchRequest("i", b'{"ext":{"rerank":{}}}'), IndexRules())
@@ -78,10 +133,6 @@ async def test_a_kept_failure_keeps_no_answer_in_memory():
     kept = KeptOrders(60)
     events = ShopperEvents(no_search, EventSettings(index=""))
     reranking = Reranking(DownRanker(), events, timeout_ms=100, key=None, kept=kept)
-
-    async def no_history() -> ShopperHistory:
-        return ShopperHistory()
-
     history = asyncio.create_task(no_history())
     outcome = await reranking.reorder(plan, plan.widened, ANSWER, history, Timed())
     assert outcome.record.degraded_reason == "unavailable"

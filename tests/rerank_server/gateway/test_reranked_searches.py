@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from urllib.parse import quote
 
 import pytest
 
+from rerank_server.telemetry.document import DocumentRules, search_document
 from tests.rerank_server.gateway.shop import BARE, BOTH, NARROW, PRODUCTS, UNICODE
 
 pytestmark = pytest.mark.elasticsearch
@@ -156,6 +158,20 @@ def test_documents_without_the_id_field_stay_on_the_page(through, shop_gateway):
     assert {id_ for id_ in record.candidate_ids if id_.startswith("sku")} == {
         f"sku-{n}" for n in range(1, 10, 2)
     }
+
+
+def test_a_search_that_finds_nothing_says_its_arm(through, shop_gateway):
+    body = asking({"query": {"match": {"text": "klim"}}}, query_id="nothing", shopper_id="ann")
+    until = time.monotonic() + 10
+    while (answer := through.search(PRODUCTS, body)).rerank.get("variant") is None:
+        assert time.monotonic() < until  # the gateway has just begun, and asks the server's status
+        time.sleep(0.05)
+    assert answer.hits == []
+    assert (answer.rerank["status"], answer.rerank["variant"]) == ("reranked", "current")
+    record = shop_gateway.records.of("nothing")[-1]
+    assert (record.total_hits, record.shown_ids) == (0, ())
+    document = json.loads(search_document(record, DocumentRules()).body)
+    assert document["variant"] == document["query_attributes"]["variant"] == "current"
 
 
 def test_no_product_id_at_all_degrades(bare, through):

@@ -13,6 +13,7 @@ from trainer.evaluation.metrics import (
     expected_random_ndcg_at_k,
     hit_at_k,
     ndcg_at_k,
+    page_auc,
     page_metrics,
     ranks_in_page,
     recall_at_k,
@@ -52,6 +53,16 @@ def slow_recall(gains, scores, k, total):
     if total <= 0:
         return math.nan
     return sum(gains[row] > 0 for row in slow_order(scores)[:k]) / total
+
+
+def slow_auc(positive, scores):
+    pairs = [
+        (scores[one] > scores[other]) + (scores[one] == scores[other]) / 2
+        for one in range(len(scores))
+        for other in range(len(scores))
+        if positive[one] and not positive[other]
+    ]
+    return sum(pairs) / len(pairs) if pairs else math.nan
 
 
 def flat(pages):
@@ -137,6 +148,38 @@ def test_positives_that_retrieval_missed_count_in_the_recall():
     assert recall_at_k(gains, scores, offsets, 2, totals)[:3].tolist() == [0.25, 0.0, 1.0]
     assert np.isnan(recall_at_k(gains, scores, offsets, 2, totals)[3])
     assert recall_at_k(gains, scores, offsets, 1)[0] == 0.5
+
+
+def test_auc_of_a_page_by_hand():
+    positive = np.array([1, 0, 1, 0, 0, 0, 0, 0], np.bool_)
+    scores = np.array([3.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    # of the 12 pairs, the first positive wins 6, the second 5 and ties one: 11.5 / 12
+    page = np.array([0, 8])
+    assert page_auc(positive, scores, page).tolist() == [11.5 / 12]
+    assert np.isnan(page_auc(np.zeros(8, np.bool_), scores, page)).all()
+    assert np.isnan(page_auc(np.ones(8, np.bool_), scores, page)).all()
+    assert page_auc(np.zeros(0, np.bool_), np.zeros(0), np.array([0])).size == 0
+    with pytest.raises(MetricError, match=r"positive: got shape \(8,\), want \(2,\)"):
+        page_auc(positive, np.zeros(2), np.array([0, 2]))
+    with pytest.raises(MetricError, match="scores: got 1 NaN of 2"):
+        page_auc(positive[:2], np.array([np.nan, 1.0]), np.array([0, 2]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.booleans(), st.sampled_from([-math.inf, -1.0, 0.0, 0.5, 7.0])), max_size=6
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_auc_of_every_page_is_that_of_its_pairs_to_the_last_bit(pages):
+    scores, offsets = flat([[score for _, score in page] for page in pages])
+    positive = np.array([each for page in pages for each, _ in page], np.bool_)
+    wanted = [slow_auc(*zip(*page, strict=True)) if page else math.nan for page in pages]
+    np.testing.assert_array_equal(page_auc(positive, scores, offsets), wanted)
 
 
 def test_expected_random_ndcg_is_the_mean_over_all_orders():

@@ -11,7 +11,7 @@ import pytest
 from tests.trainer.formats.folders import write_pairs
 from trainer.formats.errors import DataError
 from trainer.formats.folder import Reading, read_pages
-from trainer.formats.leaks import page_auc, refuse_leaks
+from trainer.formats.leaks import refuse_leaks
 
 
 def leaking(folder: Path, noise: float) -> None:
@@ -50,15 +50,3 @@ def test_a_good_score_is_no_leak(tmp_path: Path) -> None:
 def leaks_of_the_rule(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the features that the folder's rule makes perfect: how many words a title holds."""
     return tuple(name for name in names if name not in {"own_count", "judged_elsewhere"})
-
-
-def test_auc_of_a_page_by_hand(tmp_path: Path) -> None:
-    write_pairs(tmp_path)
-    everything = read_pages(tmp_path, Reading()).page_set()
-    page = everything.select(np.arange(everything.pages) == 0)
-    assert page.candidates == 8
-    positive = np.array([1, 0, 1, 0, 0, 0, 0, 0], np.bool_)
-    values = np.array([3.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0])
-    # of the 12 pairs, the first positive wins 6, the second 5 and ties one: 11.5 / 12
-    assert page_auc(positive, values, page).tolist() == [pytest.approx(11.5 / 12)]
-    assert np.isnan(page_auc(np.zeros(8, np.bool_), values, page)).all()

@@ -52,3 +52,8 @@ livenessProbe:
   value: {{ $value | toString | quote }}
 {{- end }}
 {{- end }}
+
+{{- define "crossrank.dnsPorts" -}}
+- {port: {{ .Values.networkPolicy.dnsPort }}, protocol: UDP}
+- {port: {{ .Values.networkPolicy.dnsPort }}, protocol: TCP}
+{{- end }}
