@@ -150,9 +150,12 @@ def _soak(value: Any) -> str:
         return ""
     first, last = value["own_memory_mib"][0], value["own_memory_mib"][-1]
     calls = ", ".join(f"{count:,} {name}" for name, count in sorted(value["calls"].items()))
+    failed = sum(count for name, count in value["calls"].items() if name.startswith("error"))
+    cores = f", server and load on {value['cores']} core" if value["cores"] else ""
     return (
-        f"**Changes under load**: {value['promotes']:,} promotes in {value['seconds']:,} s at"
-        f" {value['offered_per_s']} pages/s: {calls}. Own memory of supervisor and processes after"
+        f"**Changes under load**: {value['promotes']:,} promotes and {value['product_changes']:,}"
+        f" upserts and deletes in {value['seconds']:,} s at {value['offered_per_s']} pages/s"
+        f"{cores}: {calls}; {failed or 'none'} failed. Own memory of supervisor and processes after"
         f" the first twentieth {first}, at the end {last} MiB."
     )
 
