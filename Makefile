@@ -20,6 +20,7 @@ PROTO_OUT ?= .
 
 # The environment is installed again only when what it is made of changes.
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d ' ' -f 1)
+SPARK_STAMP := $(VENV)/.spark-$(shell cat requirements-spark.lock 2>/dev/null | cksum | cut -d ' ' -f 1)
 # LOCK_ARGS=--upgrade moves every package to its newest release.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --no-annotate
@@ -29,7 +30,7 @@ FAST := not slow and not elasticsearch and not browser
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-.PHONY: help setup demo demo-elasticsearch test check static format lint types imports protolint \
+.PHONY: help setup spark demo demo-elasticsearch test check static format lint types imports protolint \
   fmt proto generate benchmark benchmark-learning benchmark-server wheel lock clean
 
 help: ## List the targets
@@ -37,6 +38,8 @@ help: ## List the targets
 	  while IFS='|' read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP) ## Make .venv and install the locked packages into it
+
+spark: $(SPARK_STAMP) ## Add PySpark to .venv, for `python -m trainer prepare --engine spark`
 
 demo: $(STAMP) ## Train, export, serve, retrieve and rerank the Complete Journey groceries
 	@$(PY) -m deploy.demo $(ARGS)
@@ -101,10 +104,12 @@ wheel: $(STAMP) ## Build the wheel into dist/
 lock: $(BIN)/uv ## Resolve the dependencies again and write the lock files
 	@echo "resolving requirements.lock (everything)"
 	@$(COMPILE) --extra dev --output-file requirements.lock pyproject.toml $(LOCK_ARGS)
-	@echo "resolving requirements-server.lock and requirements-trainer.lock (parts of it)"
+	@echo "resolving requirements-server.lock, -trainer.lock and -spark.lock (parts of it)"
 	@$(COMPILE) --constraints requirements.lock --output-file requirements-server.lock pyproject.toml
 	@$(COMPILE) --constraints requirements.lock --extra trainer --extra search \
 	  --output-file requirements-trainer.lock pyproject.toml
+	@$(COMPILE) --constraints requirements.lock --extra spark --output-file requirements-spark.lock \
+	  pyproject.toml
 	@echo "resolving the images' requirements-serving.lock, -serving-gpu.lock and -demo.lock"
 	@$(COMPILE) --constraints requirements.lock --extra gateway --extra http --extra otlp \
 	  --output-file requirements-serving.lock pyproject.toml
@@ -160,3 +165,9 @@ $(STAMP): $(BIN)/uv
 	  echo "make: libgomp.so.1: not found, want GCC's OpenMP library, which Paddle and LightGBM load" >&2; \
 	  echo "      (on Debian and Ubuntu: apt-get install libgomp1)" >&2; exit 1; }
 	@rm -f $(VENV)/.installed-* && touch $@
+
+$(SPARK_STAMP): $(STAMP)
+	@echo "installing PySpark into $(VENV) (0.5 GB, once)"
+	@quiet=; [ -t 2 ] || quiet=--quiet; \
+	  $(BIN)/uv pip install $$quiet --python $(PY) --require-hashes --requirements requirements-spark.lock
+	@rm -f $(VENV)/.spark-* && touch $@

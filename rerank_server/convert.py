@@ -118,13 +118,14 @@ def turned_away_to_pb(
     )
 
 
-def bundles_to_pb(bundles: Bundles[Any]) -> admin_pb2.HeldBundles:
-    """Return which bundles are held."""
+def bundles_to_pb(bundles: Bundles[Any], *, restarted: int) -> admin_pb2.HeldBundles:
+    """Return which bundles are held, and how many processes could not follow."""
     previous, tried = bundles.previous, bundles.challenger
     return admin_pb2.HeldBundles(
         current_id=bundles.current.bundle.manifest.bundle_id,
         previous_id=previous.bundle.manifest.bundle_id if previous else None,
         challenger_id=tried.bundle_id if tried else None,
+        processes_restarted=restarted,
     )
 
 

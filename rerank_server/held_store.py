@@ -40,8 +40,15 @@ class Served(Protocol):
 class HeldStore:
     """A store opened with room for changes."""
 
-    def __init__(self, served: Served, folder: Path, store: ProductStore, origin: str) -> None:
+    def __init__(self, served: Served, folder: Path, store: ProductStore, base: Path) -> None:
         """Show changes to `served` from what the files of `folder` hold on.
+
+        Args:
+            served: A bundle with its product store.
+            folder: Of the store.
+            store: Opened with room for changes.
+            base: Folder of the catalogue's store, from which that of `folder` was compacted, or
+                `folder` itself.
 
         Raises:
             ProductStoreError: When the store has no room for any.
@@ -50,9 +57,11 @@ class HeldStore:
             raise ProductStoreError(f"{folder}: got a store without spare rows, want some")
         self.folder = folder
         self.store = store
-        self.origin = origin
+        self.base = base
+        self.manifest = store.manifest
         self.store_through = self.applied = store.manifest.changes_through
         self.full = False  # whether changes of the log found no room
+        self.refused_origin = ""  # of a store built anew at `base` that cannot be taken
         self.encoder = ProductEncoder(served.bundle, served.product_graph)
         self._served = weakref.ref(served)
         self._overlay = store.overlay
@@ -68,6 +77,11 @@ class HeldStore:
         self._served = weakref.ref(served)
 
     @property
+    def origin(self) -> str:
+        """Names the build of the catalogue that it comes from."""
+        return self.manifest.origin
+
+    @property
     def taken(self) -> float:
         """Share of the room for changes that is taken."""
         return self._overlay.used / max(self._overlay.capacity, 1)
@@ -80,6 +94,15 @@ class HeldStore:
         """
         self._overlay.refuse_beyond(sum(change.record is not None for change in changes))
 
+    def keeps(self, changes: Sequence[Change]) -> bool:
+        """Return whether no product of the changes was deleted since the files were written.
+
+        What the files have of one that was is void.
+        """
+        return all(
+            change.record is None or change.deleted <= self.store_through for change in changes
+        )
+
     def encode(
         self, changes: Sequence[Change], *, lenient: bool = False
     ) -> tuple[Prepared, EncodedProducts | None]:
@@ -88,7 +111,7 @@ class HeldStore:
         Raises:
             ProductError: When `product.onnx` gives no finite vector.
         """
-        prepared = prepare(self._reader, changes)
+        prepared = prepare(self._reader, changes, self.store_through)
         if not prepared.records:
             return prepared, None
         base_rows = self.store.base_rows([record.product_id for record in prepared.records])

@@ -3,28 +3,27 @@
 A change is appended to the log, where it is durable, and then put over every store that is held,
 where the next request sees it; only then is it acknowledged. Each server follows the log, so any of
 several may take changes, and so may the command line. One of them at a time compacts: it writes a
-store with the changes in its files beside the log and exchanges it between two requests. Such a
-generation is a copy that may be removed; the catalogue's store and the log hold everything.
+store with the changes in its files beside the log and exchanges it between two requests. A store
+that is built anew in the folder of one that is held takes its place in the same way.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rerank_server.compacted_stores import CompactedStores
 from rerank_server.contract.bundle import Bundle
 from rerank_server.contract.errors import ProductStoreError, RerankError
 from rerank_server.held_store import HeldStore, Served
-from rerank_server.product_changes import Change, ChangeLog
+from rerank_server.product_changes import Change, ChangeLog, ChangeLogError
 from rerank_server.product_compaction import compact
 from rerank_server.product_overlay import StoreFullError, spare_rows_for
 from rerank_server.product_records import (
@@ -32,15 +31,13 @@ from rerank_server.product_records import (
     RecordReader,
     check_id,
 )
-from rerank_server.product_store import ProductStore, read_manifest
+from rerank_server.product_store import ProductStore, StoreManifest, read_manifest
 
 MAX_CHANGES = 1_000
 # Other processes' changes are seen after at most this long.
 FOLLOW_EVERY_S = 0.2
 # Compaction begins when this share of the room for changes is taken.
 COMPACT_AT = 0.5
-_LOCK_FILE = "compaction.lock"
-_KEPT_S = 7 * 86_400  # generations of other bundles
 _LOG = logging.getLogger(__name__)
 
 
@@ -62,6 +59,7 @@ class LiveProducts:
         """
         self.folder = Path(folder)
         self.log = ChangeLog(self.folder)
+        self._stores = CompactedStores(self.folder)
         self._spare_rows = spare_rows
         self._lock = threading.RLock()  # held while stores change
         self._held: list[HeldStore] = []
@@ -74,11 +72,12 @@ class LiveProducts:
 
         Raises:
             ProductStoreError: When the store is broken or of another bundle.
-            ChangeLogError: When the log cannot be read.
+            ChangeLogError: When the log cannot be read, or the store holds changes that it lacks.
         """
         held = self._open(served, Path(products_path))
+        held.catch_up(self.log)
         with self._lock:
-            held.catch_up(self.log)
+            held.catch_up(self.log)  # what came since: products change while a store is attached
             served.take_products(held.store)
             self._held = [*self._living(), held]
 
@@ -141,30 +140,88 @@ class LiveProducts:
             for held in self._held:
                 _catch_up(held, self.log)
 
+    @property
+    def shown(self) -> int:
+        """Number of the newest change up to which every store shows all; 0 without a store."""
+        return min((held.applied for held in self._living()), default=0)
+
+    def shows(self, change: int) -> bool:
+        """Return whether every store shows the changes up to a number; catches up where not."""
+        if self.shown < change:
+            self.catch_up()
+        return self.shown >= change
+
+    def take_rebuilt(self) -> int:
+        """Serve stores that were built anew where those held lie, with the changes over them.
+
+        One that cannot be served is named in the log once; the one before it is served on.
+
+        Returns:
+            How many were exchanged.
+
+        Raises:
+            ChangeLogError: When the log cannot be read.
+        """
+        count = 0
+        for held in self._living():
+            served, origin = held.served, _origin_at(held.base)
+            if served is None or origin in {None, held.origin, held.refused_origin}:
+                continue
+            try:
+                following = self._open(served, held.base)
+            except (ProductStoreError, ChangeLogError) as error:
+                held.refused_origin = origin or ""
+                fields: dict[str, Any] = {"reason": str(error)}
+                _LOG.warning("store built anew is not served", extra={"fields": fields})
+                continue
+            if self._move_to(following, held, served):
+                with self._stores.alone() as alone:
+                    if alone:  # every process does it, after its own exchange
+                        self._stores.remove(held.origin, served.bundle)
+                changes = self.log.count(following.manifest.changes_through)
+                fields = {"products": following.store.size, "changes_over_it": changes}
+                _LOG.info("store built anew is served", extra={"fields": fields})
+                count += 1
+        return count
+
     def compact(self, *, least_share: float = 0.0) -> int:
         """Compact stores whose changes take more than a share of their room; return how many.
 
         Requests go on meanwhile. A store that another process is compacting is left alone.
+
+        Raises:
+            RerankError: When one cannot be compacted; the others are.
         """
-        count = 0
+        count, errors = 0, []
         with self._lock:
             due = [held for held in self._living() if held.full or held.taken > least_share]
         for held in due:
             served = held.served
             if served is None:
                 continue
-            with _alone(self.folder) as alone:
-                newest = self._newest(held.origin, served.bundle)
-                # from the newest store only: another process may have removed an older one
-                if newest is None or newest[0] <= held.store_through:
-                    if not alone or self.log.last() <= held.store_through:
-                        continue
-                    newest = self._write_generation(held, served)
-                self._move_to(newest[1], held, served)
-                if alone:
-                    self._remove_old(held.origin, served.bundle, newest[0])
-            count += 1
+            try:
+                count += self._compact_one(held, served)
+            except RerankError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return count
+
+    def _compact_one(self, held: HeldStore, served: Served) -> bool:
+        with self._stores.alone() as alone:
+            newest = self._stores.newest(held.origin, served.bundle)
+            # from the newest store only: another process may have removed an older one
+            if newest is None or newest[0] <= held.store_through:
+                if not alone or self.log.last() <= held.store_through:
+                    return False
+                newest = self._write_compacted(held, served.bundle)
+            following = self._open_at(newest[1], served, held.base, held.origin)
+            self._move_to(following, held, served)
+            if alone:
+                with self._lock:
+                    used = {item.folder for item in self._living()}
+                self._stores.remove_old(held.origin, served.bundle, newest[0], used)
+        return True
 
     def _change(self, changes: list[Change]) -> int:
         _check_changes(changes)
@@ -176,72 +233,104 @@ class LiveProducts:
             ready = [held.encode(changes) for held in living]
             last = self.log.append(changes)
             before = last - len(changes)
-            fresh = any(change.fresh for change in self.log.read(before, MAX_CHANGES, through=last))
+            appended = self.log.read(before, MAX_CHANGES, through=last)
             for held, encoded in zip(living, ready, strict=True):
-                if held.applied == before and not fresh:
+                if held.applied == before and held.keeps(appended):
                     held.put(encoded, last)
                 else:  # another process appended in between, or a product was deleted before
                     held.catch_up(self.log)
         return last
 
-    def _open(self, served: Served, products_path: Path) -> HeldStore:
+    def _open(self, served: Served, base: Path) -> HeldStore:
         """Open the newest store for a bundle, compacting before when changes do not fit."""
-        bundle = served.bundle
-        base = read_manifest(products_path)
-        newest = self._newest(base.origin, bundle)
-        spare = self._spare_rows or spare_rows_for(base.rows)
-        folder = products_path if newest is None else newest[1]
+        manifest = read_manifest(base)
+        self._check_log(base, manifest, "build that store again")
+        held = self._open_newest(served, base, manifest.origin)
+        room = self._spare_rows or spare_rows_for(manifest.rows)
+        if self.log.count(held.store_through) <= COMPACT_AT * room:
+            return held
+        with self._stores.alone(wait=True):
+            newest = self._stores.newest(manifest.origin, served.bundle)
+            if newest is None or newest[0] <= held.store_through:  # no other process did it
+                newest = self._write_compacted(held, served.bundle)
+            return self._open_at(newest[1], served, base, manifest.origin)
+
+    def _open_newest(self, served: Served, base: Path, origin: str) -> HeldStore:
+        newest = self._stores.newest(origin, served.bundle)
+        if newest is None:
+            return self._open_at(base, served, base, origin)
         try:
-            store = ProductStore.open(folder, bundle, spare_rows=spare)
+            return self._open_at(newest[1], served, base, origin)
         except ProductStoreError as error:
-            if newest is None:
-                raise
+            if self._stores.newest(origin, served.bundle) != newest:
+                return self._open_newest(served, base, origin)  # another process replaced it
             _LOG.warning("compacted store unusable", extra={"fields": {"reason": str(error)}})
-            shutil.rmtree(folder, ignore_errors=True)
-            folder = products_path
-            store = ProductStore.open(folder, bundle, spare_rows=spare)
-        held = HeldStore(served, folder, store, base.origin)
-        if self.log.count(held.store_through) > COMPACT_AT * spare:
-            through = self.log.last()
-            out = self._path(base.origin, bundle, through)
-            with _alone(self.folder, wait=True):
-                self._remove_cut()
-                compact(folder, bundle, held.encoder, self.log, out, through)
-            store = ProductStore.open(out, bundle, spare_rows=spare)
-            held = HeldStore(served, out, store, base.origin)
+            shutil.rmtree(newest[1], ignore_errors=True)
+        return self._open_at(base, served, base, origin)
+
+    def _open_at(self, folder: Path, served: Served, base: Path, origin: str) -> HeldStore:
+        spare = self._spare_rows or spare_rows_for(read_manifest(folder).rows)
+        store = ProductStore.open(folder, served.bundle, spare_rows=spare)
+        held = HeldStore(served, folder, store, base)
+        if held.origin != origin:
+            raise ProductStoreError(
+                f"{folder}: got a store that was replaced while it was opened, want it to stay;"
+                " open it again"
+            )
+        if folder != base:
+            self._check_log(folder, held.manifest, "remove that folder")
         return held
 
-    def _write_generation(self, held: HeldStore, served: Served) -> tuple[int, Path]:
-        through = self.log.last()  # also what does not fit over the store
-        out = self._path(held.origin, served.bundle, through)
+    def _check_log(self, folder: Path, manifest: StoreManifest, otherwise: str) -> None:
+        """Refuse a store that holds changes of another log, or more than this one has.
+
+        Raises:
+            ChangeLogError: When it does: numbers of changes would mean two things.
+        """
+        through, last = manifest.changes_through, self.log.last()
+        if through and manifest.changes_log not in {"", self.log.name}:
+            raise ChangeLogError(
+                f"{self.log.path}: got another log than the one whose changes {folder} holds, want"
+                f" that one; put it back, or {otherwise}"
+            )
+        if through > last:
+            raise ChangeLogError(
+                f"{self.log.path}: got changes up to {last}, want those up to {through} that"
+                f" {folder} holds; put the log's newest copy back, or {otherwise}"
+            )
+
+    def _write_compacted(self, held: HeldStore, bundle: Bundle) -> tuple[int, Path]:
+        """Write a store with all changes, also those that do not fit over it; only who is alone."""
+        through = self.log.last()
+        out = self._stores.path(held.origin, bundle, through)
         started = time.monotonic()
-        self._remove_cut()
-        compact(held.folder, served.bundle, held.encoder, self.log, out, through)
+        self._stores.remove_cut()
+        compact(held.folder, held.manifest, bundle, held.encoder, self.log, out, through)
         fields = {"changes_through": through, "took_s": round(time.monotonic() - started, 2)}
         _LOG.info("products compacted", extra={"fields": fields})
         return through, out
 
-    def _move_to(self, folder: Path, held: HeldStore, served: Served) -> None:
-        spare = self._spare_rows or spare_rows_for(read_manifest(folder).rows)
-        store = ProductStore.open(folder, served.bundle, spare_rows=spare)
-        following = HeldStore(served, folder, store, held.origin)
+    def _move_to(self, following: HeldStore, held: HeldStore, served: Served) -> bool:
+        """Serve one store in place of another; False where the other is not served (any more)."""
         _catch_up(following, self.log)
         with self._lock:
             _catch_up(following, self.log)  # what came since
             if self._exchange is None:
-                served.take_products(store)
+                served.take_products(following.store)
             else:
-                exchanged = self._exchange(served, store)
-                if exchanged is None:  # not served yet, or no more
-                    return
+                exchanged = self._exchange(served, following.store)
+                if exchanged is None:
+                    return False
                 following.served_by(exchanged)
             self._held = [*(item for item in self._living() if item is not held), following]
+        return True
 
     def _run(self) -> None:
         _lower_priority()
         while not self._stopping.wait(FOLLOW_EVERY_S):
             try:
                 self.catch_up()
+                self.take_rebuilt()
                 self.compact(least_share=COMPACT_AT)
             except RerankError as error:
                 # what is served is served on; the next turn tries again
@@ -253,38 +342,6 @@ class LiveProducts:
 
     def _living(self) -> list[HeldStore]:
         return [held for held in self._held if held.served is not None]
-
-    def _path(self, origin: str, bundle: Bundle, through: int) -> Path:
-        return self.folder / f"{_stem(origin, bundle)}{through:015d}"
-
-    def _newest(self, origin: str, bundle: Bundle) -> tuple[int, Path] | None:
-        """Return the number and folder of the newest compacted store for a bundle."""
-        found = [
-            (int(path.name.rpartition("-")[2]), path)
-            for path in self.folder.glob(f"{_stem(origin, bundle)}*")
-            if path.name.rpartition("-")[2].isdigit()
-        ]
-        return max(found, default=None)
-
-    def _remove_cut(self) -> None:
-        """Remove what compactions that were killed left behind; only who compacts alone may."""
-        for path in self.folder.glob(".store-*"):
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _remove_old(self, origin: str, bundle: Bundle, newest: int) -> None:
-        """Remove the generations that this one replaces, and old ones of other bundles."""
-        with self._lock:
-            used = {held.folder for held in self._living()}
-        stem, now = _stem(origin, bundle), time.time()
-        for path in self.folder.glob("store-*"):
-            if path in used:
-                continue
-            if path.name.startswith(stem):
-                outdated = int(path.name.rpartition("-")[2]) < newest
-            else:
-                outdated = now - path.stat().st_mtime > _KEPT_S
-            if outdated:
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def _catch_up(held: HeldStore, log: ChangeLog) -> None:
@@ -319,20 +376,12 @@ def _check_changes(changes: Sequence[Change]) -> None:
         seen.add(change.product_id)
 
 
-@contextmanager
-def _alone(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Yield whether this process alone compacts now; when told to, wait until it does."""
-    with (folder / _LOCK_FILE).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            yield False
-        else:
-            yield True
-
-
-def _stem(origin: str, bundle: Bundle) -> str:
-    return f"store-{origin[:12]}-{bundle.manifest.bundle_id[:12]}-"
+def _origin_at(folder: Path) -> str | None:
+    """Return which build lies in a folder; None when there is none just now."""
+    try:
+        return read_manifest(folder).origin
+    except ProductStoreError:
+        return None
 
 
 def _lower_priority() -> None:

@@ -88,6 +88,7 @@ class Serving:
         server_version: Of the server program.
         provider: What runs the scorer.
         products: Products in the store.
+        product_change: Number of the newest change of products shown; None where none are taken.
     """
 
     bundle_id: str
@@ -95,6 +96,7 @@ class Serving:
     server_version: str
     provider: str
     products: int
+    product_change: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,12 @@ def _serving_families(serving: Serving) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "crossrank_products", "Products in the product store", value=serving.products
     )
+    if serving.product_change is not None:
+        yield GaugeMetricFamily(
+            "crossrank_product_change",
+            "Number of the newest change of products that is shown",
+            value=serving.product_change,
+        )
 
 
 def _challenger_families(trying: Trying) -> Iterable[Metric]:

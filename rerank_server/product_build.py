@@ -79,6 +79,7 @@ def build_product_store(
     *,
     vectors: str = "float32",
     changes_through: int = 0,
+    changes_log: str = "",
 ) -> int:
     """Build a product store at `out`, replacing what is there, and return how many products.
 
@@ -94,6 +95,7 @@ def build_product_store(
         progress: Called with products done and products in all.
         vectors: What vectors are stored as: float32, float16 or int8.
         changes_through: Number of the newest change of products that the snapshot holds.
+        changes_log: Name of the log that numbers the changes.
 
     Raises:
         ProductStoreError: When the snapshot is broken, the disk refuses, or another process is
@@ -108,7 +110,8 @@ def build_product_store(
         )
     _check_vectors(bundle, snapshot)
     loss = measure_loss(bundle, graphs, vectors)
-    made_from = f"{bundle.manifest.bundle_id} {snapshot.fingerprint()} {vectors} {changes_through}"
+    holds = f"{changes_through} {changes_log}"
+    made_from = f"{bundle.manifest.bundle_id} {snapshot.fingerprint()} {vectors} {holds}"
     try:
         with _building(out, made_from) as (folder, note):
             _Build(bundle, graphs, snapshot, folder, vectors).run(note, progress)
@@ -122,6 +125,7 @@ def build_product_store(
                 vectors=vectors,
                 loss=asdict(loss) if loss else {},
                 changes_through=changes_through,
+                changes_log=changes_log,
             )
             write_manifest(folder, manifest)
     except OSError as error:

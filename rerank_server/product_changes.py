@@ -1,13 +1,15 @@
 """The log of changed products: durable once appended, in an SQLite file in WAL mode.
 
 It holds the newest change of each product, numbered in the order in which they came, and is never
-emptied: a store of another bundle takes its changes from here. SQLite was chosen over LMDB: it
-comes with Python, several processes may write, and its durable commits were faster here
+emptied: a store of another bundle takes its changes from here. It has a name of its own, which
+stores that hold some of its changes note. SQLite was chosen over LMDB: it comes with Python,
+several processes may write, and its durable commits were faster here
 (`tests/benchmarks/results/product-store.json`).
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,20 +21,30 @@ from typing import Protocol
 from rerank_server.contract.errors import RerankError
 
 LOG_FILE = "changes.sqlite"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _BUSY_TIMEOUT_S = 5.0
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS changes (
+CREATE TABLE changes (
     product_id BLOB PRIMARY KEY,
     sequence INTEGER NOT NULL UNIQUE,
     record TEXT,
-    fresh INTEGER NOT NULL
+    deleted INTEGER NOT NULL
 ) WITHOUT ROWID
 """
+# Format 1 said only whether a product was deleted before its newest change.
+_FROM_FORMAT_1 = (
+    "ALTER TABLE changes RENAME COLUMN fresh TO deleted",
+    """
+    UPDATE changes SET deleted = CASE
+        WHEN record IS NULL THEN sequence WHEN deleted THEN sequence - 1 ELSE 0
+    END
+    """,
+)
 _APPEND = """
-INSERT INTO changes (product_id, sequence, record, fresh) VALUES (?, ?, ?, 0)
+INSERT INTO changes (product_id, sequence, record, deleted)
+VALUES (?1, ?2, ?3, CASE WHEN ?3 IS NULL THEN ?2 ELSE 0 END)
 ON CONFLICT (product_id) DO UPDATE SET
-    fresh = (changes.record IS NULL OR changes.fresh),
+    deleted = CASE WHEN excluded.record IS NULL THEN excluded.sequence ELSE changes.deleted END,
     sequence = excluded.sequence,
     record = excluded.record
 """
@@ -54,13 +66,14 @@ class Change:
         product_id: Its id.
         record: The product as JSON, as in a line of a catalogue; None when it was deleted.
         sequence: Its number in the log, from 1; 0 before it is appended.
-        fresh: Whether it was deleted in between: what the store holds of it besides is void.
+        deleted: Number of its newest deletion, 0 when there was none; what a store that does not
+            hold that one has of the product besides is void.
     """
 
     product_id: str
     record: str | None
     sequence: int = 0
-    fresh: bool = False
+    deleted: int = 0
 
 
 class ChangeReader(Protocol):
@@ -72,7 +85,12 @@ class ChangeReader(Protocol):
 
 
 class ChangeLog:
-    """The log in a folder; may be shared by threads, and opened by several processes."""
+    """The log in a folder; may be shared by threads, and opened by several processes.
+
+    Attributes:
+        path: Its file.
+        name: Tells it from every other log, 32 hexadecimal digits.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open the log, or begin one.
@@ -89,7 +107,7 @@ class ChangeLog:
             )
         try:
             with _named(self.path):
-                self._open()
+                self.name = self._open()
         except ChangeLogError:
             self._database.close()
             raise
@@ -172,20 +190,36 @@ class ChangeLog:
         with self._lock:
             self._database.close()
 
-    def _open(self) -> None:
+    def _open(self) -> str:
+        """Check the file, bring it to the present format, and return the log's name."""
         check = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if check != "ok":
             raise ChangeLogError(f"{self.path}: got {check}, want a whole log of changes")
-        version = int(self._database.execute("PRAGMA user_version").fetchone()[0])
-        if version not in {0, _FORMAT_VERSION}:
+        if self._version() not in range(_FORMAT_VERSION + 1):
             raise ChangeLogError(
-                f"{self.path}: got format version {version}, want {_FORMAT_VERSION}"
+                f"{self.path}: got format version {self._version()}, want {_FORMAT_VERSION}"
             )
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")  # each commit waits for the disk
-        if version == 0:
-            self._database.execute(_SCHEMA)
-            self._database.execute(f"PRAGMA user_version={_FORMAT_VERSION}")
+        if self._version() != _FORMAT_VERSION:
+            with self._transaction():
+                self._format()
+        name: str = self._database.execute("SELECT name FROM log").fetchone()[0]
+        return name
+
+    def _version(self) -> int:
+        return int(self._database.execute("PRAGMA user_version").fetchone()[0])
+
+    def _format(self) -> None:
+        """Lay the tables out; another process may just have done it."""
+        version = self._version()
+        if version == _FORMAT_VERSION:
+            return
+        for statement in (_SCHEMA,) if version == 0 else _FROM_FORMAT_1:
+            self._database.execute(statement)
+        self._database.execute("CREATE TABLE log (name TEXT NOT NULL)")
+        self._database.execute("INSERT INTO log VALUES (?)", (os.urandom(16).hex(),))
+        self._database.execute(f"PRAGMA user_version={_FORMAT_VERSION}")
 
     def _last(self) -> int:
         row = self._database.execute("SELECT max(sequence) FROM changes").fetchone()
@@ -207,13 +241,13 @@ def _read(
     database: sqlite3.Connection, after: int, limit: int, through: int | None = None
 ) -> list[Change]:
     rows = database.execute(
-        "SELECT product_id, record, sequence, fresh FROM changes"
+        "SELECT product_id, record, sequence, deleted FROM changes"
         " WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?",
         (after, (1 << 62) if through is None else through, limit),
     ).fetchall()
     return [
-        Change(key.decode(errors="surrogatepass"), record, sequence, bool(fresh))
-        for key, record, sequence, fresh in rows
+        Change(key.decode(errors="surrogatepass"), record, sequence, deleted)
+        for key, record, sequence, deleted in rows
     ]
 
 

@@ -34,7 +34,12 @@ from rerank_server.product_records import (
     RecordReader,
     parse_line,
 )
-from rerank_server.product_store import COLUMN_TYPES, read_manifest, write_manifest
+from rerank_server.product_store import (
+    COLUMN_TYPES,
+    StoreManifest,
+    read_manifest,
+    write_manifest,
+)
 from rerank_server.product_vectors import SCALES_FILE, VECTORS_FILE, VectorWriter
 
 BATCH = 512
@@ -56,8 +61,11 @@ class Prepared:
     removed: list[str]
 
 
-def prepare(reader: RecordReader, changes: Sequence[Change]) -> Prepared:
-    """Read changes; one whose record is broken is named in the log and left out."""
+def prepare(reader: RecordReader, changes: Sequence[Change], through: int) -> Prepared:
+    """Read changes of a store that holds those up to number `through`.
+
+    One whose record is broken is named in the log and left out.
+    """
     prepared = Prepared([], [], [])
     for change in changes:
         if change.record is None:
@@ -70,26 +78,44 @@ def prepare(reader: RecordReader, changes: Sequence[Change]) -> Prepared:
             _LOG.error("change left out", extra={"fields": {"reason": str(error)}})
             continue
         prepared.records.append(record)
-        prepared.kept.append(not change.fresh)
+        prepared.kept.append(change.deleted <= through)
     return prepared
 
 
 def compact(
-    base: Path, bundle: Bundle, encoder: ProductEncoder, log: ChangeLog, out: Path, through: int
+    base: Path,
+    manifest: StoreManifest,
+    bundle: Bundle,
+    encoder: ProductEncoder,
+    log: ChangeLog,
+    out: Path,
+    through: int,
 ) -> None:
     """Write the store at `base` with the changes up to number `through` to `out`.
 
     Memory is bounded but for the ids of the changes and the index; `out` appears complete or not
     at all.
 
+    Args:
+        base: Folder of the store.
+        manifest: What the store said of itself when it was opened.
+        bundle: Its bundle.
+        encoder: Encodes products with that bundle.
+        log: Holds the changes.
+        out: Folder to write.
+        through: Number of the newest change to take.
+
     Raises:
-        ProductStoreError: When `base` is broken or the disk refuses.
+        ProductStoreError: When `base` is broken or another store by now, or the disk refuses.
         ChangeLogError: When the log cannot be read.
     """
     try:
         # what is appended meanwhile must not change what the log says between two readings
         with atomic_folder(out) as folder, log.snapshot() as read:
-            _Compaction(base, folder, bundle, encoder).run(read, through)
+            _refuse_another(base, manifest)
+            compaction = _Compaction(base, manifest, folder, bundle, encoder)
+            compaction.run(read, through, log.name)
+            _refuse_another(base, manifest)  # some of its files would be the other's
     except OSError as error:
         raise ProductStoreError(
             f"{out}: got {error.strerror or error}, want room and rights to write a product store"
@@ -99,15 +125,22 @@ def compact(
 class _Compaction:
     """The writing of one store."""
 
-    def __init__(self, base: Path, folder: Path, bundle: Bundle, encoder: ProductEncoder) -> None:
+    def __init__(
+        self,
+        base: Path,
+        manifest: StoreManifest,
+        folder: Path,
+        bundle: Bundle,
+        encoder: ProductEncoder,
+    ) -> None:
         self._base = base
         self._folder = folder
         self._reader = RecordReader(bundle)
         self._encoder = encoder
-        self._manifest = read_manifest(base)
+        self._manifest = manifest
         self._ids = ProductIds.open(base)
 
-    def run(self, read: ChangeReader, through: int) -> None:
+    def run(self, read: ChangeReader, through: int, log_name: str) -> None:
         """Write everything."""
         new, removed = self._plan(read, through)
         old_rows = self._manifest.rows
@@ -131,13 +164,14 @@ class _Compaction:
             rows=rows,
             products=self._manifest.products - removed.shape[0] + len(new),
             changes_through=through,
+            changes_log=log_name,
         )
         write_manifest(self._folder, manifest)
 
     def _prepared(self, read: ChangeReader, through: int) -> Iterator[Prepared]:
         after = self._manifest.changes_through
         while changes := read(after, BATCH, through):
-            yield prepare(self._reader, changes)
+            yield prepare(self._reader, changes, self._manifest.changes_through)
             after = changes[-1].sequence
 
     def _plan(self, read: ChangeReader, through: int) -> tuple[list[str], Rows]:
@@ -234,6 +268,17 @@ class _Compaction:
             columns[name].put(rows, values)
         self._put_void(rows, columns)
         vectors.put(rows, encoded.vectors)
+
+
+def _refuse_another(folder: Path, manifest: StoreManifest) -> None:
+    """Refuse a store that was replaced since it was opened: rows of the two are not the same."""
+    found = read_manifest(folder)
+    if not manifest.is_of(found):
+        raise ProductStoreError(
+            f"{folder}: got a store built anew (origin {found.origin[:12]}), want the one that is"
+            f" served (origin {manifest.origin[:12]}); restart, and build stores of another bundle"
+            " in a folder of their own"
+        )
 
 
 def _without(ids: PackedIds, gone: Rows) -> PackedIds:

@@ -47,6 +47,7 @@ class StoreManifest:
         vectors: What the vectors are stored as.
         loss: What that costs on the golden pages, by figure; empty when nothing.
         changes_through: Number of the newest change of products that it holds.
+        changes_log: Name of the log that numbers them; empty when it holds none.
     """
 
     format_version: int
@@ -58,6 +59,11 @@ class StoreManifest:
     vectors: str = "float32"
     loss: dict[str, float] = field(default_factory=dict)
     changes_through: int = 0
+    changes_log: str = ""
+
+    def is_of(self, other: StoreManifest) -> bool:
+        """Return whether both describe the same files: of one build, with the same changes."""
+        return (self.origin, self.changes_through) == (other.origin, other.changes_through)
 
 
 class ProductStore:
@@ -87,7 +93,8 @@ class ProductStore:
             spare_rows: Room for changed products, which this process alone sees; 0 takes none.
 
         Raises:
-            ProductStoreError: When the store is incomplete or was built with another bundle.
+            ProductStoreError: When the store is incomplete, was built with another bundle, or is
+                replaced meanwhile.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
@@ -127,6 +134,12 @@ class ProductStore:
             overlay = ProductOverlay(columns, vectors, first_row=manifest.rows)
             columns["named_as"] = overlay.named_as
         table = ProductTable(**columns, gram=gram, as_of_day=manifest.as_of_day)
+        # files of two stores may fit each other by chance
+        if not manifest.is_of(read_manifest(folder)):
+            raise ProductStoreError(
+                f"{folder}: got a store that was replaced while it was opened, want it to stay;"
+                " open it again"
+            )
         return cls(ids, vectors, table, manifest, overlay)
 
     @property

@@ -199,7 +199,7 @@ class RerankServer:
 
     def _count_what_is_served(self, metrics: Metrics) -> None:
         """Tell Prometheus the bundle and the products of the moment it asks."""
-        version = server_version()
+        version, live = server_version(), self.doors.changes
 
         def serving() -> Serving:
             reranker = self._bundles.bundles.current
@@ -210,6 +210,7 @@ class RerankServer:
                 server_version=version,
                 provider=reranker.scorer.provider,
                 products=reranker.products.size,
+                product_change=None if live is None else live.shown,
             )
 
         def trying() -> Trying | None:

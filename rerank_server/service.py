@@ -37,7 +37,7 @@ from rerank_server.pb import admin_pb2
 from rerank_server.pb import rerank_pb2 as pb
 from rerank_server.pb.admin_pb2_grpc import AdminServiceServicer
 from rerank_server.pb.rerank_pb2_grpc import RerankServiceServicer
-from rerank_server.processes.steps import BundleSteps, OwnSteps, Step
+from rerank_server.processes.steps import FOLLOW_TIMEOUT_S, OwnSteps, ServerSteps, Step
 from rerank_server.product_changes import NoChangesError
 from rerank_server.reranker import Reranker
 from rerank_server.tokens import CALLER
@@ -205,14 +205,14 @@ class AdminService(AdminServiceServicer):
         self,
         bundles: BundleStore[Reranker],
         changes: LiveProducts | None = None,
-        steps: BundleSteps | None = None,
+        steps: ServerSteps | None = None,
     ) -> None:
         """Change bundles by `steps`, and products where `changes` takes them.
 
         Args:
             bundles: What this process holds.
             changes: None takes no changes of products.
-            steps: None changes this process alone.
+            steps: Change every process; None changes this one alone.
         """
         self._bundles = bundles
         self._changes = changes
@@ -221,25 +221,31 @@ class AdminService(AdminServiceServicer):
     async def UpsertProducts(  # noqa: N802 - gRPC's name
         self,
         request: admin_pb2.UpsertProductsRequest,
-        context: _Context,  # noqa: ARG002 - gRPC passes it
+        context: _Context,
     ) -> admin_pb2.UpsertProductsResponse:
         """Put products into the store."""
         live, bundle = self._live_products(), self._bundles.bundles.current.bundle
         records = products_from_pb(request, bundle.schema)
         change = await asyncio.to_thread(live.upsert, records, bundle)
+        behind = await self._steps.follow(change, _limit_s(FOLLOW_TIMEOUT_S, context))
         products = self._bundles.bundles.current.products.size
-        return admin_pb2.UpsertProductsResponse(change=change, products=products)
+        return admin_pb2.UpsertProductsResponse(
+            change=change, products=products, processes_behind=behind
+        )
 
     async def DeleteProducts(  # noqa: N802 - gRPC's name
         self,
         request: admin_pb2.DeleteProductsRequest,
-        context: _Context,  # noqa: ARG002 - gRPC passes it
+        context: _Context,
     ) -> admin_pb2.DeleteProductsResponse:
         """Take products out of the store."""
         live = self._live_products()
         change = await asyncio.to_thread(live.delete, list(request.product_ids))
+        behind = await self._steps.follow(change, _limit_s(FOLLOW_TIMEOUT_S, context))
         products = self._bundles.bundles.current.products.size
-        return admin_pb2.DeleteProductsResponse(change=change, products=products)
+        return admin_pb2.DeleteProductsResponse(
+            change=change, products=products, processes_behind=behind
+        )
 
     def _live_products(self) -> LiveProducts:
         if self._changes is None:
@@ -253,8 +259,7 @@ class AdminService(AdminServiceServicer):
     ) -> admin_pb2.LoadBundleResponse:
         """Load a challenger."""
         folders = {"bundle_path": request.bundle_path, "products_path": request.products_path}
-        bundles = await self._steps.take(Step("load", folders))
-        return admin_pb2.LoadBundleResponse(bundles=bundles_to_pb(bundles))
+        return admin_pb2.LoadBundleResponse(bundles=await self._take(Step("load", folders)))
 
     async def DivertPages(  # noqa: N802 - gRPC's name
         self,
@@ -263,8 +268,7 @@ class AdminService(AdminServiceServicer):
     ) -> admin_pb2.DivertPagesResponse:
         """Give the challenger pages."""
         given = {"canary_percent": request.canary_percent, "shadow": request.shadow}
-        bundles = await self._steps.take(Step("divert", given))
-        return admin_pb2.DivertPagesResponse(bundles=bundles_to_pb(bundles))
+        return admin_pb2.DivertPagesResponse(bundles=await self._take(Step("divert", given)))
 
     async def PromoteBundle(  # noqa: N802 - gRPC's name
         self,
@@ -272,8 +276,7 @@ class AdminService(AdminServiceServicer):
         context: _Context,  # noqa: ARG002 - gRPC passes it
     ) -> admin_pb2.PromoteBundleResponse:
         """Let the challenger answer every page."""
-        bundles = await self._steps.take(Step("promote", {}))
-        return admin_pb2.PromoteBundleResponse(bundles=bundles_to_pb(bundles))
+        return admin_pb2.PromoteBundleResponse(bundles=await self._take(Step("promote", {})))
 
     async def RollBackBundle(  # noqa: N802 - gRPC's name
         self,
@@ -281,8 +284,11 @@ class AdminService(AdminServiceServicer):
         context: _Context,  # noqa: ARG002 - gRPC passes it
     ) -> admin_pb2.RollBackBundleResponse:
         """Undo the last step."""
-        bundles = await self._steps.take(Step("roll_back", {}))
-        return admin_pb2.RollBackBundleResponse(bundles=bundles_to_pb(bundles))
+        return admin_pb2.RollBackBundleResponse(bundles=await self._take(Step("roll_back", {})))
+
+    async def _take(self, step: Step) -> admin_pb2.HeldBundles:
+        taken = await self._steps.take(step)
+        return bundles_to_pb(taken.bundles, restarted=taken.restarted)
 
 
 class _Work:

@@ -73,7 +73,7 @@ def serve_settings(settings: Settings, part: Part | None = None) -> None:
         if live is not None:
             live.follow(lambda held, store: _exchange(bundles, policy, held, store))
         if part is not None:
-            part.catch_up(bundles)
+            part.catch_up(bundles, live)
         serving = serve(
             bundles,
             host=settings.host,

@@ -30,6 +30,7 @@ class Settings:
         host: Address to listen on; loopback unless told otherwise.
         port: Port to listen on; 0 takes a free one.
         processes: Server processes behind the port, each with its share of the cores.
+        start_timeout_ms: Longest time until one of several processes serves; then it is killed.
         workers: Pages reranked at the same time; 0 means as many as there are cores.
         scorer_threads: Threads of one scorer call; 0 means as many as there are cores.
         timeout_ms: Longest time for one page, also when the client sets no deadline.
@@ -59,6 +60,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 50061
     processes: int = 1
+    start_timeout_ms: int = 600_000
     workers: int = 0
     scorer_threads: int = 0
     timeout_ms: int = 1_000
@@ -101,10 +103,6 @@ class Settings:
             raise SettingsError(f"otlp_endpoint: got {endpoint!r}, want http://host:port")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise SettingsError("tls_certificate and tls_key: got one of them, want both or none")
-        if self.processes > 1 and self.changes is not None:
-            raise SettingsError(
-                f"changes: got a folder with {self.processes} processes, want one process"
-            )
         if self.tls_client_ca is not None and self.tls_key is None:
             raise SettingsError("tls_client_ca: got it alone, want tls_certificate and tls_key too")
 
@@ -124,6 +122,11 @@ class Settings:
         return timedelta(milliseconds=self.timeout_ms)
 
     @property
+    def start_timeout(self) -> timedelta:
+        """Longest time until one of several processes serves."""
+        return timedelta(milliseconds=self.start_timeout_ms)
+
+    @property
     def stop_grace(self) -> timedelta:
         """Time that calls in flight get to finish when the server stops."""
         return timedelta(milliseconds=self.stop_grace_ms)
@@ -132,6 +135,7 @@ class Settings:
 _RANGES = {
     "port": (0, 65_535),
     "processes": (1, 1_024),
+    "start_timeout_ms": (1_000, 86_400_000),
     "workers": (0, 1_024),
     "scorer_threads": (0, 1_024),
     "timeout_ms": (1, 600_000),

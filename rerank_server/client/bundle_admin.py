@@ -28,11 +28,13 @@ class HeldBundles:
         current_id: Answers every page that no canary takes.
         previous_id: What rolling back brings back; empty before the first change.
         challenger_id: Tried out beside it; empty when there is none.
+        processes_restarted: Processes that could not follow the step and are started anew.
     """
 
     current_id: str
     previous_id: str = ""
     challenger_id: str = ""
+    processes_restarted: int = 0
 
 
 class BundleAdmin:
@@ -98,4 +100,6 @@ class BundleAdmin:
         except grpc.RpcError as error:
             raise call_error(error, self._connection.address) from error
         held = response.bundles
-        return HeldBundles(held.current_id, held.previous_id, held.challenger_id)
+        return HeldBundles(
+            held.current_id, held.previous_id, held.challenger_id, held.processes_restarted
+        )

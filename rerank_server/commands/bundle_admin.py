@@ -122,3 +122,5 @@ def _write_held(held: HeldBundles, *, as_json: bool) -> None:
     for role in ("current", "previous", "challenger"):
         bundle_id = getattr(held, f"{role}_id")
         write_text(f"{role}: {bundle_id[:12] or 'none'}")
+    if held.processes_restarted:
+        write_text(f"{held.processes_restarted} processes could not follow and are started anew")

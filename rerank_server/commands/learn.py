@@ -20,6 +20,7 @@ from deploy.loop.streams import open_streams
 from es_plugin_config.cluster import Login
 from rerank_server.access_log import read_shopper_key
 from rerank_server.client.bundle_admin import BundleAdmin
+from rerank_server.client.rerank_client import RerankClient
 from rerank_server.commands.options import (
     JsonFlag,
     TlsCaOption,
@@ -63,12 +64,23 @@ def learn(  # noqa: PLR0913 - one argument an option
         ),
     ] = None,
     window_days: Annotated[int, typer.Option(help="Newest days trained on.", min=1)] = 28,
+    baseline_days: Annotated[
+        int,
+        typer.Option(
+            help="Days back that drift is measured by; fewer than the streams keep"
+            " (`data_retention` of crossrank-searches: 30).",
+            min=1,
+        ),
+    ] = 28,
     correction: Annotated[
         bool, typer.Option(help="Weight clicks by the inverse of their place's propensity.")
     ] = True,
     serving: Annotated[
         Path | None,
-        typer.Option(help="Folder of `bundle` and `products` that serve before the first round."),
+        typer.Option(
+            help="Folder of `bundle` and `products` that serve before the first round; what"
+            " --server serves, if it is none that was published from here."
+        ),
     ] = None,
     serving_run: Annotated[
         Path | None, typer.Option(help="Folder of the training run of --serving.")
@@ -107,6 +119,7 @@ def learn(  # noqa: PLR0913 - one argument an option
         folder,
         config.read_text(encoding="utf-8") if config else "",
         window_days,
+        baseline_days,
         correct_position_bias=correction,
         progress=not as_json and sys.stderr.isatty(),
         days=days,
@@ -120,7 +133,11 @@ def learn(  # noqa: PLR0913 - one argument an option
         canary = None
         if server:
             connection = connect(server, token_file, tls_ca, tls_client)
-            canary = Canary(stack.enter_context(BundleAdmin(connection)), canary_percent)
+            canary = Canary(
+                stack.enter_context(BundleAdmin(connection)),
+                stack.enter_context(RerankClient(connection)),
+                canary_percent,
+            )
         learner = Learner(plan, LogTables(folder, shop, key), opened)
         publisher = BundlePublisher(folder, canary, first)
         for each in run_due_rounds(learner, publisher, datetime.now(UTC)):
@@ -130,12 +147,25 @@ def learn(  # noqa: PLR0913 - one argument an option
         write_json([_plain(each) for each in rounds])
         return
     write_table(
-        ("day", "decision", "bundle", "serving", "new", "low", "high", "seconds"),
+        (
+            "day",
+            "decision",
+            "bundle",
+            "compared with",
+            "canary",
+            "serving",
+            "new",
+            "low",
+            "high",
+            "seconds",
+        ),
         [
             [
                 each.day.isoformat(),
                 each.decision,
                 each.candidate.bundle_id[:12] if each.candidate else None,
+                each.serving_bundle_id[:12] or "retrieval",
+                each.canary_bundle_id[:12] or None,
                 *_overall(each),
                 each.duration_s,
             ]

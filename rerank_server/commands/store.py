@@ -61,7 +61,7 @@ def build(
     configure_logging("info")
     whole = read_bundle(bundle)
     graphs = open_graphs(whole, threads=available_cores())
-    through = 0 if includes_changes is None else _last_change(includes_changes)
+    through, log_name = (0, "") if includes_changes is None else _last_change(includes_changes)
     size = build_product_store(
         whole,
         graphs,
@@ -70,6 +70,7 @@ def build(
         _log_progress(),
         vectors=vectors,
         changes_through=through,
+        changes_log=log_name,
     )
     bundle_id, loss = whole.manifest.bundle_id, read_manifest(out).loss
     if as_json:
@@ -186,9 +187,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _last_change(folder: Path) -> int:
+def _last_change(folder: Path) -> tuple[int, str]:
+    """Return the number of the newest change, and the log's name."""
+    from rerank_server.product_changes import LOG_FILE, ChangeLogError
+
+    if not (folder / LOG_FILE).is_file():  # a log begun here would say that it has no changes
+        raise ChangeLogError(f"{folder}: got no {LOG_FILE}, want the folder of a log of changes")
     with _log_of(folder) as log:
-        return log.last()
+        return log.last(), log.name
 
 
 def _changes_after(folder: Path, after: int) -> int:

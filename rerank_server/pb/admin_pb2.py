@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crerank_server/pb/admin.proto\x12\trerank.v1\"y\n\x0bHeldBundles\x12\x12\n\ncurrent_id\x18\x01 \x01(\t\x12\x18\n\x0bprevious_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rchallenger_id\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\x0e\n\x0c_previous_idB\x10\n\x0e_challenger_id\"?\n\x11LoadBundleRequest\x12\x13\n\x0b\x62undle_path\x18\x01 \x01(\t\x12\x15\n\rproducts_path\x18\x02 \x01(\t\"=\n\x12LoadBundleResponse\x12\'\n\x07\x62undles\x18\x01 \x01(\x0b\x32\x16.rerank.v1.HeldBundles\"<\n\x12\x44ivertPagesRequest\x12\x16\n\x0e\x63\x61nary_percent\x18\x01 \x01(\x01\x12\x0e\n\x06shadow\x18\x02 \x01(\x08\">\n\x13\x44ivertPagesResponse\x12\'\n\x07\x62undles\x18\x01 \x01(\x0b\x32\x16.rerank.v1.HeldBundles\"\x16\n\x14PromoteBundleRequest\"@\n\x15PromoteBundleResponse\x12\'\n\x07\x62undles\x18\x01 \x01(\x0b\x32\x16.rerank.v1.HeldBundles\"\x17\n\x15RollBackBundleRequest\"A\n\x16RollBackBundleResponse\x12\'\n\x07\x62undles\x18\x01 \x01(\x0b\x32\x16.rerank.v1.HeldBundles\"\x8e\x03\n\x07Product\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x15\n\rcategory_path\x18\x04 \x03(\t\x12\x36\n\nattributes\x18\x05 \x03(\x0b\x32\".rerank.v1.Product.AttributesEntry\x12\x30\n\x07\x63olumns\x18\x06 \x03(\x0b\x32\x1f.rerank.v1.Product.ColumnsEntry\x12\x30\n\x07vectors\x18\x07 \x03(\x0b\x32\x1f.rerank.v1.Product.VectorsEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x41\n\x0cVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.rerank.v1.Vector:\x02\x38\x01\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"=\n\x15UpsertProductsRequest\x12$\n\x08products\x18\x01 \x03(\x0b\x32\x12.rerank.v1.Product\":\n\x16UpsertProductsResponse\x12\x0e\n\x06\x63hange\x18\x01 \x01(\x04\x12\x10\n\x08products\x18\x02 \x01(\x04\",\n\x15\x44\x65leteProductsRequest\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\":\n\x16\x44\x65leteProductsResponse\x12\x0e\n\x06\x63hange\x18\x01 \x01(\x04\x12\x10\n\x08products\x18\x02 \x01(\x04\x32\x80\x04\n\x0c\x41\x64minService\x12I\n\nLoadBundle\x12\x1c.rerank.v1.LoadBundleRequest\x1a\x1d.rerank.v1.LoadBundleResponse\x12L\n\x0b\x44ivertPages\x12\x1d.rerank.v1.DivertPagesRequest\x1a\x1e.rerank.v1.DivertPagesResponse\x12R\n\rPromoteBundle\x12\x1f.rerank.v1.PromoteBundleRequest\x1a .rerank.v1.PromoteBundleResponse\x12U\n\x0eRollBackBundle\x12 .rerank.v1.RollBackBundleRequest\x1a!.rerank.v1.RollBackBundleResponse\x12U\n\x0eUpsertProducts\x12 .rerank.v1.UpsertProductsRequest\x1a!.rerank.v1.UpsertProductsResponse\x12U\n\x0e\x44\x65leteProducts\x12 .rerank.v1.DeleteProductsRequest\x1a!.rerank.v1.DeleteProductsResponseB!\n\trerank.v1P\x01Z\x12rerank/v1;rerankv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crerank_server/pb/admin.proto\x12\trerank.v1\"\x96\x01\n\x0bHeldBundles\x12\x12\n\ncurrent_id\x18\x01 \x01(\t\x12\x18\n\x0bprevious_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rchallenger_id\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x13processes_restarted\x18\x04 \x01(\rB\x0e\n\x0c_previous_idB\x10\n\x0e_challenger_id\"?\n\x11LoadBundleRequest\x12\x13\n\x0b\x62undle_path\x18\x01 \x01(\t\x12\x15\n\rproducts_path\x18\x02 \x01(\t\"=\n\x12LoadBundleResponse\x12\'\n\x07\x62undles\x18\x01 \x01(\x0b\x32\x16.rerank.v1.HeldBundles\"<\n\x12\x44ivertPagesRequest\x12\x16\n\x0e\x63\x61nary_percent\x18\x01 \x01(\x01\x12\x0e\n\x06shadow\x18\x02 \x01(\x08\">\n\x13\x44ivertPagesResponse\x12\'\n\x07\x62undles\x18\x01 \x01(\x0b\x32\x16.rerank.v1.HeldBundles\"\x16\n\x14PromoteBundleRequest\"@\n\x15PromoteBundleResponse\x12\'\n\x07\x62undles\x18\x01 \x01(\x0b\x32\x16.rerank.v1.HeldBundles\"\x17\n\x15RollBackBundleRequest\"A\n\x16RollBackBundleResponse\x12\'\n\x07\x62undles\x18\x01 \x01(\x0b\x32\x16.rerank.v1.HeldBundles\"\x8e\x03\n\x07Product\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x15\n\rcategory_path\x18\x04 \x03(\t\x12\x36\n\nattributes\x18\x05 \x03(\x0b\x32\".rerank.v1.Product.AttributesEntry\x12\x30\n\x07\x63olumns\x18\x06 \x03(\x0b\x32\x1f.rerank.v1.Product.ColumnsEntry\x12\x30\n\x07vectors\x18\x07 \x03(\x0b\x32\x1f.rerank.v1.Product.VectorsEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x41\n\x0cVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.rerank.v1.Vector:\x02\x38\x01\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"=\n\x15UpsertProductsRequest\x12$\n\x08products\x18\x01 \x03(\x0b\x32\x12.rerank.v1.Product\"T\n\x16UpsertProductsResponse\x12\x0e\n\x06\x63hange\x18\x01 \x01(\x04\x12\x10\n\x08products\x18\x02 \x01(\x04\x12\x18\n\x10processes_behind\x18\x03 \x01(\r\",\n\x15\x44\x65leteProductsRequest\x12\x13\n\x0bproduct_ids\x18\x01 \x03(\t\"T\n\x16\x44\x65leteProductsResponse\x12\x0e\n\x06\x63hange\x18\x01 \x01(\x04\x12\x10\n\x08products\x18\x02 \x01(\x04\x12\x18\n\x10processes_behind\x18\x03 \x01(\r2\x80\x04\n\x0c\x41\x64minService\x12I\n\nLoadBundle\x12\x1c.rerank.v1.LoadBundleRequest\x1a\x1d.rerank.v1.LoadBundleResponse\x12L\n\x0b\x44ivertPages\x12\x1d.rerank.v1.DivertPagesRequest\x1a\x1e.rerank.v1.DivertPagesResponse\x12R\n\rPromoteBundle\x12\x1f.rerank.v1.PromoteBundleRequest\x1a .rerank.v1.PromoteBundleResponse\x12U\n\x0eRollBackBundle\x12 .rerank.v1.RollBackBundleRequest\x1a!.rerank.v1.RollBackBundleResponse\x12U\n\x0eUpsertProducts\x12 .rerank.v1.UpsertProductsRequest\x1a!.rerank.v1.UpsertProductsResponse\x12U\n\x0e\x44\x65leteProducts\x12 .rerank.v1.DeleteProductsRequest\x1a!.rerank.v1.DeleteProductsResponseB!\n\trerank.v1P\x01Z\x12rerank/v1;rerankv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,42 +38,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRODUCT_COLUMNSENTRY']._serialized_options = b'8\001'
   _globals['_PRODUCT_VECTORSENTRY']._loaded_options = None
   _globals['_PRODUCT_VECTORSENTRY']._serialized_options = b'8\001'
-  _globals['_HELDBUNDLES']._serialized_start=43
-  _globals['_HELDBUNDLES']._serialized_end=164
-  _globals['_LOADBUNDLEREQUEST']._serialized_start=166
-  _globals['_LOADBUNDLEREQUEST']._serialized_end=229
-  _globals['_LOADBUNDLERESPONSE']._serialized_start=231
-  _globals['_LOADBUNDLERESPONSE']._serialized_end=292
-  _globals['_DIVERTPAGESREQUEST']._serialized_start=294
-  _globals['_DIVERTPAGESREQUEST']._serialized_end=354
-  _globals['_DIVERTPAGESRESPONSE']._serialized_start=356
-  _globals['_DIVERTPAGESRESPONSE']._serialized_end=418
-  _globals['_PROMOTEBUNDLEREQUEST']._serialized_start=420
-  _globals['_PROMOTEBUNDLEREQUEST']._serialized_end=442
-  _globals['_PROMOTEBUNDLERESPONSE']._serialized_start=444
-  _globals['_PROMOTEBUNDLERESPONSE']._serialized_end=508
-  _globals['_ROLLBACKBUNDLEREQUEST']._serialized_start=510
-  _globals['_ROLLBACKBUNDLEREQUEST']._serialized_end=533
-  _globals['_ROLLBACKBUNDLERESPONSE']._serialized_start=535
-  _globals['_ROLLBACKBUNDLERESPONSE']._serialized_end=600
-  _globals['_PRODUCT']._serialized_start=603
-  _globals['_PRODUCT']._serialized_end=1001
-  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_start=837
-  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_end=886
-  _globals['_PRODUCT_COLUMNSENTRY']._serialized_start=888
-  _globals['_PRODUCT_COLUMNSENTRY']._serialized_end=934
-  _globals['_PRODUCT_VECTORSENTRY']._serialized_start=936
-  _globals['_PRODUCT_VECTORSENTRY']._serialized_end=1001
-  _globals['_VECTOR']._serialized_start=1003
-  _globals['_VECTOR']._serialized_end=1027
-  _globals['_UPSERTPRODUCTSREQUEST']._serialized_start=1029
-  _globals['_UPSERTPRODUCTSREQUEST']._serialized_end=1090
-  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_start=1092
-  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_end=1150
-  _globals['_DELETEPRODUCTSREQUEST']._serialized_start=1152
-  _globals['_DELETEPRODUCTSREQUEST']._serialized_end=1196
-  _globals['_DELETEPRODUCTSRESPONSE']._serialized_start=1198
-  _globals['_DELETEPRODUCTSRESPONSE']._serialized_end=1256
-  _globals['_ADMINSERVICE']._serialized_start=1259
-  _globals['_ADMINSERVICE']._serialized_end=1771
+  _globals['_HELDBUNDLES']._serialized_start=44
+  _globals['_HELDBUNDLES']._serialized_end=194
+  _globals['_LOADBUNDLEREQUEST']._serialized_start=196
+  _globals['_LOADBUNDLEREQUEST']._serialized_end=259
+  _globals['_LOADBUNDLERESPONSE']._serialized_start=261
+  _globals['_LOADBUNDLERESPONSE']._serialized_end=322
+  _globals['_DIVERTPAGESREQUEST']._serialized_start=324
+  _globals['_DIVERTPAGESREQUEST']._serialized_end=384
+  _globals['_DIVERTPAGESRESPONSE']._serialized_start=386
+  _globals['_DIVERTPAGESRESPONSE']._serialized_end=448
+  _globals['_PROMOTEBUNDLEREQUEST']._serialized_start=450
+  _globals['_PROMOTEBUNDLEREQUEST']._serialized_end=472
+  _globals['_PROMOTEBUNDLERESPONSE']._serialized_start=474
+  _globals['_PROMOTEBUNDLERESPONSE']._serialized_end=538
+  _globals['_ROLLBACKBUNDLEREQUEST']._serialized_start=540
+  _globals['_ROLLBACKBUNDLEREQUEST']._serialized_end=563
+  _globals['_ROLLBACKBUNDLERESPONSE']._serialized_start=565
+  _globals['_ROLLBACKBUNDLERESPONSE']._serialized_end=630
+  _globals['_PRODUCT']._serialized_start=633
+  _globals['_PRODUCT']._serialized_end=1031
+  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_start=867
+  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_end=916
+  _globals['_PRODUCT_COLUMNSENTRY']._serialized_start=918
+  _globals['_PRODUCT_COLUMNSENTRY']._serialized_end=964
+  _globals['_PRODUCT_VECTORSENTRY']._serialized_start=966
+  _globals['_PRODUCT_VECTORSENTRY']._serialized_end=1031
+  _globals['_VECTOR']._serialized_start=1033
+  _globals['_VECTOR']._serialized_end=1057
+  _globals['_UPSERTPRODUCTSREQUEST']._serialized_start=1059
+  _globals['_UPSERTPRODUCTSREQUEST']._serialized_end=1120
+  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_start=1122
+  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_end=1206
+  _globals['_DELETEPRODUCTSREQUEST']._serialized_start=1208
+  _globals['_DELETEPRODUCTSREQUEST']._serialized_end=1252
+  _globals['_DELETEPRODUCTSRESPONSE']._serialized_start=1254
+  _globals['_DELETEPRODUCTSRESPONSE']._serialized_end=1338
+  _globals['_ADMINSERVICE']._serialized_start=1341
+  _globals['_ADMINSERVICE']._serialized_end=1853
 # @@protoc_insertion_point(module_scope)

@@ -27,22 +27,28 @@ class HeldBundles(_message.Message):
     CURRENT_ID_FIELD_NUMBER: _builtins.int
     PREVIOUS_ID_FIELD_NUMBER: _builtins.int
     CHALLENGER_ID_FIELD_NUMBER: _builtins.int
+    PROCESSES_RESTARTED_FIELD_NUMBER: _builtins.int
     current_id: _builtins.str
     """Answers every page that no canary takes."""
     previous_id: _builtins.str
     """What RollBackBundle brings back when there is no challenger. Absent before the first change."""
     challenger_id: _builtins.str
     """Tried out beside it; GetServerStatus says what was seen of it. Absent when there is none."""
+    processes_restarted: _builtins.int
+    """Processes of this server that could not follow the step: they are started anew with what the
+    others hold, and until then fewer answer. 0 unless something is wrong; the log says what.
+    """
     def __init__(
         self,
         *,
         current_id: _builtins.str = ...,
         previous_id: _builtins.str | None = ...,
         challenger_id: _builtins.str | None = ...,
+        processes_restarted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_challenger_id", b"_challenger_id", "_previous_id", b"_previous_id", "challenger_id", b"challenger_id", "previous_id", b"previous_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenger_id", b"_challenger_id", "_previous_id", b"_previous_id", "challenger_id", b"challenger_id", "current_id", b"current_id", "previous_id", b"previous_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_challenger_id", b"_challenger_id", "_previous_id", b"_previous_id", "challenger_id", b"challenger_id", "current_id", b"current_id", "previous_id", b"previous_id", "processes_restarted", b"processes_restarted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__challenger_id: _TypeAlias = _typing.Literal["challenger_id"]  # noqa: Y015
     _WhichOneofArgType__challenger_id: _TypeAlias = _typing.Literal["_challenger_id", b"_challenger_id"]  # noqa: Y015
@@ -420,19 +426,26 @@ class UpsertProductsResponse(_message.Message):
 
     CHANGE_FIELD_NUMBER: _builtins.int
     PRODUCTS_FIELD_NUMBER: _builtins.int
+    PROCESSES_BEHIND_FIELD_NUMBER: _builtins.int
     change: _builtins.int
     """Number of the last of these changes."""
     products: _builtins.int
     """Products in the current bundle's store."""
+    processes_behind: _builtins.int
+    """Other processes of this server that do not show these changes yet, after 2 s or what the
+    caller's deadline leaves: they hang, or wait for a compaction. Each shows them as soon as it
+    can. 0 nearly always; with 0 the next page sees the changes wherever it is answered.
+    """
     def __init__(
         self,
         *,
         change: _builtins.int = ...,
         products: _builtins.int = ...,
+        processes_behind: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "products", b"products"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "processes_behind", b"processes_behind", "products", b"products"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -470,19 +483,26 @@ class DeleteProductsResponse(_message.Message):
 
     CHANGE_FIELD_NUMBER: _builtins.int
     PRODUCTS_FIELD_NUMBER: _builtins.int
+    PROCESSES_BEHIND_FIELD_NUMBER: _builtins.int
     change: _builtins.int
     """Number of the last of these changes."""
     products: _builtins.int
     """Products in the current bundle's store."""
+    processes_behind: _builtins.int
+    """Other processes of this server that do not show these changes yet, after 2 s or what the
+    caller's deadline leaves: they hang, or wait for a compaction. Each shows them as soon as it
+    can. 0 nearly always; with 0 the next page sees the changes wherever it is answered.
+    """
     def __init__(
         self,
         *,
         change: _builtins.int = ...,
         products: _builtins.int = ...,
+        processes_behind: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "products", b"products"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "processes_behind", b"processes_behind", "products", b"products"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -133,8 +133,9 @@ class AdminServiceServicer:
 
     def UpsertProducts(self, request, context):
         """Puts products in place of what their ids stood for, or adds them: all of them or none. They are
-        on disk and in every bundle's store when the call returns, and the next page of this process
-        sees them; other processes that follow the same log do within a second.
+        on disk and in every bundle's store of every process of the server when the call returns, so
+        the next page sees them; the answer says when a process could not follow in time. Other
+        servers that follow the same log do within a second.
 
         Errors:
         INVALID_ARGUMENT    a rule of UpsertProductsRequest is broken; the message says what was got

@@ -73,8 +73,9 @@ class AdminServiceStub:
     """
     UpsertProducts: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpsertProductsRequest, _admin_pb2.UpsertProductsResponse]
     """Puts products in place of what their ids stood for, or adds them: all of them or none. They are
-    on disk and in every bundle's store when the call returns, and the next page of this process
-    sees them; other processes that follow the same log do within a second.
+    on disk and in every bundle's store of every process of the server when the call returns, so
+    the next page sees them; the answer says when a process could not follow in time. Other
+    servers that follow the same log do within a second.
 
     Errors:
       INVALID_ARGUMENT    a rule of UpsertProductsRequest is broken; the message says what was got
@@ -140,8 +141,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     UpsertProducts: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpsertProductsRequest, _admin_pb2.UpsertProductsResponse]  # type: ignore[assignment]
     """Puts products in place of what their ids stood for, or adds them: all of them or none. They are
-    on disk and in every bundle's store when the call returns, and the next page of this process
-    sees them; other processes that follow the same log do within a second.
+    on disk and in every bundle's store of every process of the server when the call returns, so
+    the next page sees them; the answer says when a process could not follow in time. Other
+    servers that follow the same log do within a second.
 
     Errors:
       INVALID_ARGUMENT    a rule of UpsertProductsRequest is broken; the message says what was got
@@ -234,8 +236,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.UpsertProductsResponse, _abc.Awaitable[_admin_pb2.UpsertProductsResponse]]:
         """Puts products in place of what their ids stood for, or adds them: all of them or none. They are
-        on disk and in every bundle's store when the call returns, and the next page of this process
-        sees them; other processes that follow the same log do within a second.
+        on disk and in every bundle's store of every process of the server when the call returns, so
+        the next page sees them; the answer says when a process could not follow in time. Other
+        servers that follow the same log do within a second.
 
         Errors:
           INVALID_ARGUMENT    a rule of UpsertProductsRequest is broken; the message says what was got

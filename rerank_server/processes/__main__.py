@@ -23,7 +23,7 @@ def main(descriptor: int) -> int:
         settings = read_settings(told["settings"], {})
         configure_logging(settings.log_level, {"process": told["number"]})
         steps = [Step(step["name"], step["arguments"]) for step in told["catch_up"]]
-        serve_settings(settings, Part(end, steps))
+        serve_settings(settings, Part(end, steps, others=settings.processes - 1))
     except RerankError as error:
         sys.stderr.write(f"crossrank: {error}\n")
         return 1

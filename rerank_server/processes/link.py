@@ -24,6 +24,10 @@ class LinkError(RerankError):
     """The other process is gone or does not answer."""
 
 
+class GoneError(LinkError):
+    """The other process is gone."""
+
+
 class RefusedError(RerankError):
     """The other process refused, with its reason."""
 
@@ -48,7 +52,8 @@ class Link:
 
         Raises:
             RefusedError: When it refused.
-            LinkError: When it is gone or does not answer in time.
+            GoneError: When it is gone.
+            LinkError: When it does not answer in time.
         """
         number = next(self._numbers)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -84,11 +89,11 @@ class Link:
             self._writer.close()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(LinkError("process: got its end, want an answer"))
+                future.set_exception(GoneError("process: got its end, want an answer"))
 
     def _write(self, message: Message) -> None:
         if self._writer.is_closing():
-            raise LinkError("process: got its end, want an answer")
+            raise GoneError("process: got its end, want an answer")
         self._writer.write(json.dumps(message).encode() + b"\n")
 
     async def _answer_one(self, message: Message, answerer: Answerer) -> None:

@@ -1,4 +1,4 @@
-"""The steps that change bundles, in every process: what each was told, and how to catch up."""
+"""What every process is told: the steps that change bundles, and the changes of products."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rerank_server.reranker import Reranker
 
 Folders: TypeAlias = tuple[str, str]
 Name: TypeAlias = Literal["load", "divert", "promote", "roll_back"]
+# A change of products is acknowledged after this long, whether or not every process shows it.
+FOLLOW_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,35 @@ def _load(folders: Folders) -> Step:
     return Step("load", {"bundle_path": bundle, "products_path": products})
 
 
-class BundleSteps(Protocol):
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a step came to.
+
+    Attributes:
+        bundles: What this process holds now.
+        restarted: How many others could not follow; they are started anew with what it led to.
+    """
+
+    bundles: Bundles[Reranker]
+    restarted: int = 0
+
+
+class ServerSteps(Protocol):
     """Changes what a server holds: its own process's, or every process's."""
 
-    async def take(self, step: Step) -> Bundles[Reranker]:
-        """Take a step and return what this process holds then.
+    async def take(self, step: Step) -> Taken:
+        """Take a step in every process and return what it came to.
 
         Raises:
             BundleChangeError: When the step cannot be taken; what was served is served on.
+        """
+        ...
+
+    async def follow(self, change: int, timeout_s: float) -> int:
+        """Wait until all processes show the changes of products up to a number.
+
+        Returns:
+            How many others do not yet after `timeout_s`; they go on trying.
         """
         ...
 
@@ -99,13 +122,17 @@ class OwnSteps:
         """Change what `bundles` holds."""
         self._bundles = bundles
 
-    async def take(self, step: Step) -> Bundles[Reranker]:
+    async def take(self, step: Step) -> Taken:
         """Take a step, in a thread: loading takes seconds.
 
         Raises:
             BundleChangeError: As `BundleStore`.
         """
-        return await asyncio.to_thread(take_step, self._bundles, step)
+        return Taken(await asyncio.to_thread(take_step, self._bundles, step))
+
+    async def follow(self, change: int, timeout_s: float) -> int:  # noqa: ARG002 - the protocol's
+        """Return that no other process has to."""
+        return 0
 
 
 def take_step(bundles: BundleStore[Reranker], step: Step) -> Bundles[Reranker]:

@@ -1,8 +1,9 @@
 """Starts several server processes behind one port, keeps them running, and stops them.
 
 Each process listens on the port by itself (SO_REUSEPORT: the kernel deals connections out), maps
-the same product store, and is told every change of bundles. The supervisor answers no page; it
-starts a process anew that has ended or hangs, and has one port of metrics and probes for all.
+the same product store, and is told every change of bundles and products. The supervisor answers no
+page; it starts a process anew that has ended or hangs, and has one port of metrics and probes for
+all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -25,7 +27,8 @@ from prometheus_client.registry import CollectorRegistry
 
 from rerank_server.contract.errors import RerankError
 from rerank_server.probes import BEAT_EVERY_S, Probes, ProbeServer
-from rerank_server.processes.link import Link, LinkError, Message, RefusedError
+from rerank_server.processes.held_port import held_port
+from rerank_server.processes.link import GoneError, Link, LinkError, Message, RefusedError
 from rerank_server.processes.merged_metrics import Family, MergedMetrics
 from rerank_server.processes.part import STEP_TIMEOUT_S
 from rerank_server.processes.steps import Held, Step
@@ -45,12 +48,13 @@ def supervise(settings: Settings) -> None:
     """Serve with `settings.processes` processes until SIGTERM or SIGINT, then stop gracefully.
 
     Raises:
-        ProcessesError: When the port is taken, or the first process ends before it serves.
+        PortError: When the port is taken or the address is not of this machine.
+        ProcessesError: When the first process ends before it serves.
         ProbeAddressError: When the port of metrics and probes is taken.
     """
     with (
-        _held_port("port", settings.host, settings.port) as port,
-        _held_port("http_port", settings.host, settings.http_port) as http_port,
+        held_port("port", settings.host, settings.port) as port,
+        held_port("http_port", settings.host, settings.http_port) as http_port,
     ):
         asyncio.run(_Supervisor(settings, port, http_port).run())
 
@@ -64,7 +68,9 @@ class _Process:
         popen: The process.
         link: To it.
         told: What it was told to hold when it started.
+        joined: Whether it is told of changes of products.
         serving: Set when it serves.
+        late: Whether it was killed because it did not serve in time.
         families: Its newest metrics.
     """
 
@@ -72,7 +78,9 @@ class _Process:
     popen: subprocess.Popen[bytes]
     link: Link
     told: Held
+    joined: bool = False
     serving: asyncio.Event = field(default_factory=asyncio.Event)
+    late: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
     families: list[Family] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
@@ -95,6 +103,9 @@ class _Supervisor:
     async def run(self) -> None:
         """Serve until a signal comes."""
         loop = self._loop = asyncio.get_running_loop()
+        # a thread waits for each process; by default there are few more than cores
+        waiters = ThreadPoolExecutor(self._settings.processes + 1, thread_name_prefix="wait")
+        loop.set_default_executor(waiters)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
@@ -124,6 +135,11 @@ class _Supervisor:
         await asyncio.wait([ended, *waits], return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
             task.cancel()
+        if process.late and not self._stopping.is_set():
+            raise ProcessesError(
+                "processes: got one that did not serve within"
+                f" {self._settings.start_timeout_ms} ms, want it to; --start-timeout-ms gives more"
+            )
         if ended.done() and not self._stopping.is_set():
             raise ProcessesError(
                 f"processes: got one that ended with status {ended.result()} before it served,"
@@ -198,11 +214,17 @@ class _Supervisor:
         return settings | self._ports | {"bundle": bundle, "products": products}
 
     def _answerer(self, process: _Process) -> Callable[[Message], Awaitable[Any]]:
-        async def answer(message: Message) -> None:
-            if message["ask"] == "serving":
+        async def answer(message: Message) -> Any:  # noqa: ANN401 - JSON
+            what = message["ask"]
+            if what == "step":
+                return await self._step(process, Step(message["name"], message["arguments"]))
+            if what == "follow":
+                return await self._follow(process, message["change"], message["within_s"])
+            if what == "joined":
+                process.joined = True
+            elif what == "serving":
                 await self._take_in(process, message["fields"])
-            elif message["ask"] == "step":
-                await self._step(process, Step(message["name"], message["arguments"]))
+            return None
 
         return answer
 
@@ -219,16 +241,23 @@ class _Supervisor:
             told["processes"] = self._settings.processes
             _LOG.info("serving", extra={"fields": told})
 
-    async def _step(self, asker: _Process, step: Step) -> None:
+    async def _step(self, asker: _Process, step: Step) -> int:
         """Have every process take a step: first the one that was asked, then the others.
+
+        Returns:
+            How many of the others could not; they are started anew with what it led to.
 
         Raises:
             RefusedError: When the first refuses; nothing is changed then.
-            ProcessesError: When one of the others does; those are started anew.
+            LinkError: When the first does not answer; it is started anew, nothing is changed.
         """
         async with self._stepping:
             arguments = {"name": step.name, "arguments": step.arguments}
-            await asker.link.ask("step", timeout_s=STEP_TIMEOUT_S, **arguments)
+            try:
+                await asker.link.ask("step", timeout_s=STEP_TIMEOUT_S, **arguments)
+            except LinkError:
+                asker.popen.terminate()  # it may take the step yet
+                raise
             others = [
                 one for one in self._processes.values() if one is not asker and one.serving.is_set()
             ]
@@ -244,9 +273,29 @@ class _Supervisor:
                 else:
                     one.told = self._held
             asker.told = self._held
+        return sum(isinstance(result, BaseException) for result in results)
+
+    async def _follow(self, asker: _Process, change: int, within_s: float) -> int:
+        """Have the other processes show the changes of products up to a number.
+
+        Returns:
+            How many do not yet after `within_s`. One that is gone does not count: its successor
+            reads the log before it serves.
+        """
+        others = [one for one in self._processes.values() if one is not asker and one.joined]
+        asked = (one.link.ask("follow", timeout_s=within_s, change=change) for one in others)
+        behind = 0
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        for one, result in zip(others, results, strict=True):
+            if result is True or isinstance(result, GoneError):
+                continue
+            behind += 1
+            fields_of = {"process": one.number, "change": change, "reason": str(result)}
+            _LOG.warning("process is behind with changes of products", extra={"fields": fields_of})
+        return behind
 
     async def _beat(self) -> None:
-        """Read the processes' metrics, and end a process that hangs; until cancelled."""
+        """Read the processes' metrics, and end one that hangs; until cancelled."""
         looked = time.monotonic()
         while True:
             self._probes.beat()
@@ -257,6 +306,7 @@ class _Supervisor:
 
     async def _look(self, process: _Process, timeout_s: float = LOOK_EVERY_S) -> None:
         if not process.serving.is_set():
+            self._end_if_late(process)
             return
         try:
             process.families = await process.link.ask("metrics", timeout_s=timeout_s)
@@ -268,6 +318,16 @@ class _Supervisor:
                     "process hangs, it is killed", extra={"fields": {"process": process.number}}
                 )
                 process.popen.kill()
+
+    def _end_if_late(self, process: _Process) -> None:
+        """Kill a process that does not serve within the time for it."""
+        took_s = time.monotonic() - process.started
+        if took_s <= self._settings.start_timeout.total_seconds() or process.late:
+            return
+        process.late = True
+        fields_of = {"process": process.number, "after_s": round(took_s, 1)}
+        _LOG.error("process does not begin to serve, it is killed", extra={"fields": fields_of})
+        process.popen.kill()
 
     def _read_metrics(self) -> Mapping[int, list[Family]]:
         """Return the metrics of now; from the thread of the scrape."""
@@ -316,31 +376,3 @@ class _Supervisor:
             yield
         finally:
             server.close()
-
-
-@contextmanager
-def _held_port(name: str, host: str, port: int) -> Generator[int]:
-    """Hold a port for processes that share it, 0 a free one, so that no other server takes it.
-
-    Raises:
-        ProcessesError: When it is taken or the address is not of this machine.
-    """
-    if port < 0:
-        yield port
-        return
-    address = host.strip("[]")
-    try:
-        family, _, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as alone:  # fails where anybody listens, sharing or not
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            alone.bind(place)
-        holder = socket.socket(family)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(place)
-    except OSError as error:
-        raise ProcessesError(
-            f"{name}, {host}:{port}: got {error.strerror or error}, want a free address of this"
-            " machine"
-        ) from error
-    with holder:
-        yield int(holder.getsockname()[1])

@@ -103,7 +103,7 @@ def _one_life(work: Path, chance: random.Random, known: Acknowledged) -> None:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             admin = AdminServiceStub(channel)
             killer = _kill_at(child, until)
-            while _change(admin, chance, known):
+            while change(admin, chance, known):
                 pass
             killer.join()
     finally:
@@ -126,7 +126,7 @@ def _kill_at(child: subprocess.Popen[str], until: float) -> Any:
     return thread
 
 
-def _change(admin: Any, chance: random.Random, known: Acknowledged) -> bool:
+def change(admin: Any, chance: random.Random, known: Acknowledged) -> bool:
     """Change some products; False once the server is gone."""
     names = chance.sample(NAMES, chance.randint(1, 6))
     deleted = chance.random() < 0.2

@@ -284,13 +284,13 @@ def test_while_one_compacts_the_other_leaves_it_alone(live, monkeypatch):
     first.upsert([product("a")], one.bundle)
     second.catch_up()
     met = []
-    written = first._write_generation
+    written = first._write_compacted
 
     def meanwhile(*arguments):
         met.append(second.compact())
         return written(*arguments)
 
-    monkeypatch.setattr(first, "_write_generation", meanwhile)
+    monkeypatch.setattr(first, "_write_compacted", meanwhile)
     assert first.compact() == 1
     assert met == [0]
     assert second.compact() == 1  # takes what the first has written

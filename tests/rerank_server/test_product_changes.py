@@ -28,13 +28,51 @@ def test_changes_are_numbered_and_the_newest_of_a_product_is_kept(log):
     assert (log.count(0), log.count(2)) == (2, 1)
 
 
-def test_a_product_that_comes_back_is_fresh_from_then_on(log):
+def test_the_number_of_the_newest_deletion_is_kept(log):
     log.append([Change("a", "1")])
     log.append([Change("a", None)])
-    assert log.read(0, 10) == [Change("a", None, 2)]
+    assert log.read(0, 10) == [Change("a", None, 2, deleted=2)]
     log.append([Change("a", "2")])
     log.append([Change("a", "3")])
-    assert log.read(0, 10) == [Change("a", "3", 4, fresh=True)]
+    assert log.read(0, 10) == [Change("a", "3", 4, deleted=2)]
+    log.append([Change("a", None), Change("b", None)])
+    log.append([Change("a", "4")])
+    assert log.read(0, 10) == [Change("b", None, 6, deleted=6), Change("a", "4", 7, deleted=5)]
+
+
+def test_a_log_keeps_its_name_and_no_other_has_it(tmp_path):
+    names = []
+    for folder in ("one", "one", "two"):
+        log = ChangeLog(tmp_path / folder)
+        names.append(log.name)
+        log.close()
+    assert names[0] == names[1] != names[2]
+    assert len(names[0]) == 32
+
+
+def test_a_log_of_the_first_format_goes_on(tmp_path):
+    """It said `fresh` of what was deleted before; the deletion came before the newest change."""
+    database = sqlite3.connect(tmp_path / LOG_FILE)
+    database.executescript(
+        """
+        CREATE TABLE changes (product_id BLOB PRIMARY KEY, sequence INTEGER NOT NULL UNIQUE,
+            record TEXT, fresh INTEGER NOT NULL) WITHOUT ROWID;
+        INSERT INTO changes VALUES (x'61', 4, '1', 1), (x'62', 5, NULL, 0), (x'63', 6, '2', 0);
+        PRAGMA user_version=1;
+        """
+    )
+    database.close()
+    log = ChangeLog(tmp_path)
+    assert log.read(0, 10) == [
+        Change("a", "1", 4, deleted=3),
+        Change("b", None, 5, deleted=5),
+        Change("c", "2", 6),
+    ]
+    assert log.append([Change("b", "3")]) == 7
+    log.close()
+    log = ChangeLog(tmp_path)
+    assert log.read(6, 10) == [Change("b", "3", 7, deleted=5)]
+    log.close()
 
 
 def test_any_id_and_text_comes_back_as_it_was(log):
@@ -90,7 +128,7 @@ def test_another_format_is_refused(tmp_path):
     with sqlite3.connect(tmp_path / LOG_FILE) as database:
         database.execute("PRAGMA user_version=9")
     database.close()
-    with pytest.raises(ChangeLogError, match="got format version 9, want 1"):
+    with pytest.raises(ChangeLogError, match="got format version 9, want 2"):
         ChangeLog(tmp_path)
 
 

@@ -42,6 +42,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the sources' LightGBM learns from every so many-th page (default: %(default)s)",
     )
     parser.add_argument(
+        "--readme", type=Path, help="Markdown file whose few-shot table is replaced by this one"
+    )
+    parser.add_argument(
         "--out", type=Path, default=_RESULTS, help="JSON file (default: %(default)s)"
     )
 
@@ -50,7 +53,12 @@ def run(options: argparse.Namespace) -> int:
     """Measure; print the table and where it lies."""
     from trainer.errors import TransferError
     from trainer.reports.sheet import sheet_text
-    from trainer.studies.few_shot import FewShotBudget, few_shot_evaluation, write_few_shot
+    from trainer.studies.few_shot import (
+        FewShotBudget,
+        few_shot_evaluation,
+        write_few_shot,
+        write_few_shot_section,
+    )
 
     for name in ("draws", "trials", "tree_every"):
         if getattr(options, name) < 1:
@@ -60,5 +68,7 @@ def run(options: argparse.Namespace) -> int:
     budget = FewShotBudget(counts, options.draws, options.trials, options.tree_every)
     evaluation = few_shot_evaluation(setting, budget)
     sheet = write_few_shot(options.out, setting, budget, evaluation)
+    if options.readme is not None:
+        write_few_shot_section(options.readme, sheet)
     print(f"{sheet_text(sheet)}\n\nresults: {options.out}")
     return 0

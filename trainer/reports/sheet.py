@@ -77,6 +77,12 @@ def write_sheet(path: Path, sheet: Sheet) -> None:
     write_text(path, environment.get_template("sheet.html").render(sheet=sheet))
 
 
+def table_markdown(table: Table) -> str:
+    """Return a table as Markdown."""
+    lines = [table.head, ("---",) * len(table.head), *table.rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def sheet_text(sheet: Sheet) -> str:
     """Return the page as text: everything but the pictures."""
     parts = ["\n".join([sheet.title, *sheet.notes])]

@@ -18,6 +18,7 @@ from trainer.atomic_text import write_text
 from trainer.baselines.gbdt import GbdtBudget
 from trainer.baselines.trees import surface_trees
 from trainer.benchmark.kept_parts import Arrays, FinishedPart, Part, compute_parts
+from trainer.benchmark.readme_section import replace_section
 from trainer.encoding.page_draws import category_row, pages_with_positive, without_categories
 from trainer.encoding.pageset import PageSet
 from trainer.errors import TrainingError, TransferError
@@ -26,7 +27,7 @@ from trainer.evaluation.comparison import baseline_scores
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.evaluation import Evaluation, to_json
 from trainer.evaluation.evaluation_tables import bracketed
-from trainer.reports.sheet import Section, Sheet, Table, write_sheet
+from trainer.reports.sheet import Section, Sheet, Table, table_markdown, write_sheet
 from trainer.studies.adaptation import (
     Setting,
     adapt,
@@ -47,6 +48,8 @@ from trainer.studies.transfer_plots import plot_few_shot
 from trainer.training.provenance import NETWORK_CODE, code_hash, command_line, describe_environment
 
 SOURCE_TREES = "LightGBM, no page of it"
+BEGIN = "<!-- few-shot: begin, written by `python -m trainer few-shot --readme` -->"
+END = "<!-- few-shot: end -->"
 _SCORES = "scores"
 _ALL_TARGETS = "macro over targets"
 _CODE = (*NETWORK_CODE, "studies/adaptation", "encoding/page_draws")
@@ -298,9 +301,10 @@ def write_few_shot(
     training = without_categories(setting.log, setting.config.held_out)
     count = training.pages_of("train", setting.surface).size
     learned = min(count, setting.config.max_pages or count)
+    times = "once" if budget.draws == 1 else f"{budget.draws} times"
     notes = (
         f"{len(setting.sources)} source categories, {learned:,} of their {count:,} training pages "
-        f"of {setting.surface}; pages of a target drawn at random {budget.draws} times, as many "
+        f"of {setting.surface}; pages of a target drawn at random {times}, as many "
         "validation pages to stop by.",
         command_line(),
     )
@@ -317,3 +321,15 @@ def write_few_shot(
     write_text(path, json.dumps(told, indent=1) + "\n")
     write_sheet(path.with_suffix(".html"), sheet)
     return sheet
+
+
+def write_few_shot_section(readme: Path, sheet: Sheet) -> None:
+    """Replace what stands between the markers of `readme` by the table over all targets.
+
+    Raises:
+        ConfigError: When the markers are not there.
+    """
+    all_targets = sheet.sections[0]
+    told = [*sheet.notes[:-1], f"`{sheet.notes[-1]}`"]
+    parts = [table_markdown(all_targets.tables[0]), f"Mean over targets. {' '.join(told)}"]
+    replace_section(readme, BEGIN, END, "\n\n".join(parts))

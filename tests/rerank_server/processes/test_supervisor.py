@@ -2,96 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 
 from rerank_server.pb import admin_pb2
-from rerank_server.pb import rerank_pb2 as pb
 from rerank_server.pb.admin_pb2_grpc import AdminServiceStub
-from rerank_server.pb.rerank_pb2_grpc import RerankServiceStub
-
-PAGE = pb.RerankRequest(candidate_ids=["milk-1", "dog-1", "cat-1"], query="milk")
-CONNECTIONS = 24
-
-
-@dataclass
-class Group:
-    process: subprocess.Popen[str]
-    address: str
-    metrics: str
-    log: Path
-
-    def children(self) -> list[int]:
-        pid = self.process.pid
-        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
-    def bundles(self) -> set[str]:
-        """Who answers, over many connections: the kernel deals them out to all processes."""
-        seen = set()
-        for _ in range(CONNECTIONS):
-            with self.channel() as channel:
-                answer = RerankServiceStub(channel).Rerank(PAGE, timeout=20, wait_for_ready=True)
-                assert not answer.degraded
-                seen.add(answer.bundle_id)
-        return seen
-
-    def channel(self) -> grpc.Channel:
-        options = (("grpc.use_local_subchannel_pool", 1),)
-        return grpc.insecure_channel(self.address, options=options)
-
-    def scrape(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as response:
-            lines = response.read().decode().splitlines()
-        pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
-        return {name: float(value) for name, _, value in pairs}
-
-    def messages(self) -> list[dict[str, Any]]:
-        return [
-            json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")
-        ]
-
-    def wait_for(self, message: str, count: int = 1) -> dict[str, Any]:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            found = [line for line in self.messages() if line["message"] == message]
-            if len(found) >= count:
-                return found[count - 1]
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.05)
-        raise AssertionError(self.log.read_text())
-
-
-@contextmanager
-def serve_group(folders, log: Path, *flags: str) -> Iterator[Group]:
-    command = [sys.executable, "-m", "rerank_server", "serve", "--port", "0", "--processes", "2"]
-    command += ["--bundle", str(folders.bundle), "--products", str(folders.products)]
-    command += ["--metrics-port", "0", "--admin", *flags]
-    with log.open("w") as stderr:
-        process = subprocess.Popen(command, stderr=stderr, text=True)
-    group = Group(process, "", "", log)
-    try:
-        group.address = group.wait_for("serving")["address"]
-        group.metrics = group.wait_for("metrics and probes")["address"]
-        yield group
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
+from tests.rerank_server.processes.group import CONNECTIONS, runs, serve_group
 
 
 @pytest.fixture(scope="module")
@@ -198,13 +122,57 @@ def test_a_signal_stops_all_and_the_supervisors_death_too(tiny_folders, tmp_path
         children = group.children()
         group.process.kill()
         until = time.monotonic() + 20
-        while any(_runs(child) for child in children) and time.monotonic() < until:
+        while any(runs(child) for child in children) and time.monotonic() < until:
             time.sleep(0.05)
-        assert not any(_runs(child) for child in children)
+        assert not any(runs(child) for child in children)
 
 
-def _runs(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
+def test_a_step_that_a_process_does_not_follow_is_said(tiny_folders, other_folders, tmp_path):
+    with serve_group(tiny_folders, tmp_path / "log") as group, group.channel() as channel:
+        admin = AdminServiceStub(channel)
+        folders = admin_pb2.LoadBundleRequest(
+            bundle_path=str(other_folders.bundle), products_path=str(other_folders.products)
+        )
+        loaded = admin.LoadBundle(folders).bundles
+        assert loaded.processes_restarted == 0
+        # whichever answers: it cannot be the one that is paused
+        victim = group.another_than_that_of(channel)
+        os.kill(victim, signal.SIGSTOP)
+        killer = threading.Timer(1.0, os.kill, (victim, signal.SIGKILL))
+        killer.start()
+        held = admin.PromoteBundle(admin_pb2.PromoteBundleRequest()).bundles
+        killer.join()
+        assert held.current_id == loaded.challenger_id
+        assert held.processes_restarted == 1
+        group.wait_for("process could not follow")
+        group.wait_for("process serving", 3)
+        assert group.bundles() == {held.current_id}
+
+
+def test_a_server_whose_first_process_hangs_ends_and_says_why(tiny_folders, tmp_path):
+    """Reading a pipe into which nobody writes takes for ever"""
+    os.mkfifo(tmp_path / "key")
+    command = [sys.executable, "-m", "rerank_server", "serve", "--port", "0", "--processes", "2"]
+    command += ["--bundle", str(tiny_folders.bundle), "--products", str(tiny_folders.products)]
+    command += ["--shopper-key", str(tmp_path / "key"), "--start-timeout-ms", "1000"]
+    done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "process does not begin to serve, it is killed" in done.stderr
+    assert "got one that did not serve within 1000 ms" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_before_it_serves_is_started_anew(tiny_folders, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef" * 4)
+    flags = ("--shopper-key", str(key), "--start-timeout-ms", "10000")
+    with serve_group(tiny_folders, tmp_path / "log", *flags) as group:
+        group.wait_for("process serving", 2)
+        key.unlink()
+        os.mkfifo(key)
+        os.kill(group.children()[1], signal.SIGKILL)
+        group.wait_for("process does not begin to serve, it is killed")
+        assert len(group.bundles()) == 1  # the other one answers meanwhile
+        key.unlink()
+        key.write_text("0123456789abcdef" * 4)
+        group.wait_for("process serving", 3)

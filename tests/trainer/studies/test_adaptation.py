@@ -30,12 +30,15 @@ from trainer.studies.adaptation import (
 )
 from trainer.studies.adaptation_sheet import adaptation_sheet
 from trainer.studies.few_shot import (
+    BEGIN,
+    END,
     FewShotBudget,
     few_shot_evaluation,
     few_shot_sheet,
     scores_by_page,
     targets_with,
     write_few_shot,
+    write_few_shot_section,
 )
 from trainer.studies.transfer_comparison import (
     ALONE,
@@ -218,6 +221,12 @@ def test_the_few_shot_table_is_kept_part_by_part(setting, source, targets, tmp_p
     assert told["source_pages"]["learned"] > 0
     assert (tmp_path / "few-shot.html").read_text().count("<svg") == 3
     assert "macro over targets" in sheet_text(sheet)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_few_shot_section(readme, sheet)
+    lines = readme.read_text().splitlines()
+    assert lines[2] == "| pages | ranking | NDCG@10 | CrossRank, transfer minus it |"
+    assert lines[4].startswith("| 0 | CrossRank, transfer | ")
     check_a_target_of_few_pages(setting, evaluation, targets)
 
 
