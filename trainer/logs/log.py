@@ -8,6 +8,7 @@ from typing import Any
 import narwhals as nw
 
 from trainer.logs.clean import CleaningReport
+from trainer.logs.engine import POLARS, Engine, Lines
 
 Frame = nw.DataFrame[Any]
 
@@ -19,10 +20,12 @@ class Promotions:
     Attributes:
         rows: One row per product, place and period, lazily: `product` and `place` (ids, text or
             numbers), `period` (int), `display` and `mailer` (ordinal codes of the location, 0 is
-            none).
+            none, -1 is one that is not known).
+        engine: Where the rows are.
     """
 
-    rows: nw.LazyFrame[Any]
+    rows: Lines
+    engine: Engine = POLARS
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any
 
 import narwhals as nw
 
@@ -17,10 +15,9 @@ from trainer.errors import (
     SingleCategoryError,
     TimeValueError,
 )
+from trainer.logs.engine import POLARS, Engine, Frame, Lines
 from trainer.logs.labels import value_column
 from trainer.logs.log_config import TimeFormat
-
-Frame = nw.DataFrame[Any]
 
 UNITS_PER_SECOND: dict[TimeFormat, int] = {
     "seconds": 1,
@@ -32,14 +29,16 @@ LARGEST_SECONDS = 100_000_000_000
 # Logs end after March 1973; earlier times are seconds read as a smaller unit.
 SMALLEST_SECONDS = 100_000_000
 
+_PARSED = "parsed time"
 
-def check_not_empty(frame: Frame, table: str, *, when: str) -> None:
+
+def check_not_empty(rows: int, table: str, *, when: str) -> None:
     """Refuse a table without rows.
 
     Raises:
         EmptyTableError: There is none.
     """
-    if not len(frame):
+    if not rows:
         raise EmptyTableError(f"{table}: got 0 rows {when}, want 1 or more")
 
 
@@ -81,103 +80,123 @@ def check_categories(products: Frame, *, allow_single: bool) -> None:
         )
 
 
-def check_finite(frame: Frame, table: str, columns: Iterable[str]) -> None:
+def check_finite(lines: Lines, table: str, columns: Iterable[str], engine: Engine = POLARS) -> None:
     """Refuse NaN and infinite numbers; null is a missing number and passes.
 
     Raises:
         NumberError: A column holds one.
     """
-    schema = frame.schema
-    for column in columns:
-        if not schema[column].is_float():
-            continue
-        wrong = frame.filter(~nw.col(column).is_finite())
-        if len(wrong):
+    schema = lines.collect_schema()
+    floats = [column for column in columns if schema[column].is_float()]
+    if not floats:
+        return
+    wrong = [
+        nw.when(~nw.col(column).is_finite())
+        .then(1)
+        .otherwise(0)
+        .cast(nw.Int64())
+        .sum()
+        .alias(column)
+        for column in floats
+    ]
+    counts = engine.collect_few(lines.select(*wrong), table)
+    for column in floats:
+        found = int(counts[column].item() or 0)
+        if found:
             name = column.removeprefix(value_column(""))
             raise NumberError(
-                f"{table}.{name}: got {len(wrong)} NaN or infinite numbers, want finite ones "
+                f"{table}.{name}: got {found} NaN or infinite numbers, want finite ones "
                 "(null where missing)"
             )
 
 
 def to_unix_seconds(
-    frame: Frame, table: str, column: str, time_format: TimeFormat, *, now: int
-) -> Frame:
-    """Return the frame with `column` as unix seconds, int64; null stays null.
+    lines: Lines,
+    table: str,
+    column: str,
+    time_format: TimeFormat,
+    *,
+    dtype: nw.dtypes.DType,
+    now: int,
+    engine: Engine = POLARS,
+) -> Lines:
+    """Return the lines with `column` as unix seconds, int64; null stays null.
 
     Text without an offset is UTC.
 
     Args:
-        frame: Rows with the column as read.
+        lines: Rows with the column as read.
         table: Name of the table, for errors.
         column: Name of the column.
         time_format: What the column holds; a column of timestamps needs none.
+        dtype: Type that the file's column has in Polars.
         now: Unix seconds; a time over a day later is an error.
+        engine: Where the lines are.
 
     Raises:
         TimeValueError: The times are text where numbers are configured (or the reverse), look like
             another unit, or lie in the future.
     """
-    dtype = frame.schema[column]
     where = f"{table}.{column}"
     if dtype == nw.Datetime:
-        frame = frame.with_columns(nw.col(column).dt.timestamp("ms") // 1000)
+        lines = engine.seconds_of(lines, column)
     elif dtype == nw.String:
-        frame = _parse_text(frame, where, column, time_format)
+        lines = _parse_text(lines, where, column, time_format, engine)
     elif not dtype.is_numeric():
         raise TimeValueError(f"{where}: got values of type {dtype}, want times")
     else:
-        frame = _scale_number(frame, where, column, time_format)
-    latest = frame[column].max()
-    if latest is not None and latest > now + SECONDS_PER_DAY:
-        late = len(frame.filter(nw.col(column) > now + SECONDS_PER_DAY))
+        lines = _scale_number(lines, where, column, time_format, engine)
+    is_late = nw.when(nw.col(column) > now + SECONDS_PER_DAY).then(1).otherwise(0)
+    times = lines.select(late=is_late.cast(nw.Int64()).sum(), latest=nw.col(column).max())
+    late, latest = engine.collect_few(times, table).row(0)
+    if late:
         raise TimeValueError(
             f"{where}: got {late} times in the future, the latest {latest}, want none after {now}"
         )
-    return frame
+    return lines
 
 
-def _parse_text(frame: Frame, where: str, column: str, time_format: TimeFormat) -> Frame:
-    example = next((value for value in frame[column].to_list() if value is not None), "")
+def _parse_text(
+    lines: Lines, where: str, column: str, time_format: TimeFormat, engine: Engine
+) -> Lines:
     if time_format != "iso":
+        example = engine.collect_few(lines.select(nw.col(column).min()), where).item()
         raise TimeValueError(
-            f'{where}: got text such as {example!r}, want {time_format} (or time_format = "iso")'
+            f"{where}: got text such as {example or ''!r}, want {time_format} "
+            '(or time_format = "iso")'
         )
-    seconds: list[int | None] = []
-    for value in frame[column].to_list():
-        try:
-            moment = None if value is None else datetime.fromisoformat(value)
-        except ValueError as error:
-            raise TimeValueError(
-                f"{where}: got text such as {value!r}, want times such as 2017-06-26T04:00:00Z"
-            ) from error
-        if moment is not None and moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds.append(None if moment is None else int(moment.timestamp()))
-    series = nw.new_series(column, seconds, nw.Int64(), backend=frame.implementation)
-    return frame.with_columns(series)
+    parsed = engine.keep(engine.parse_times(lines, column, _PARSED), where)
+    wrong = parsed.filter(~nw.col(column).is_null() & nw.col(_PARSED).is_null())
+    example = engine.collect_few(wrong.select(nw.col(column).min()), where).item()
+    if example is not None:
+        raise TimeValueError(
+            f"{where}: got text such as {example!r}, want times such as 2017-06-26T04:00:00Z"
+        )
+    return parsed.with_columns(nw.col(_PARSED).alias(column)).drop(_PARSED)
 
 
-def _scale_number(frame: Frame, where: str, column: str, time_format: TimeFormat) -> Frame:
+def _scale_number(
+    lines: Lines, where: str, column: str, time_format: TimeFormat, engine: Engine
+) -> Lines:
     if time_format == "iso":
         raise TimeValueError(f'{where}: got numbers, want text (or time_format = "seconds")')
-    if frame.schema[column].is_float():
-        check_finite(frame, where.split(".", maxsplit=1)[0], [column])
+    check_finite(lines, where.split(".", maxsplit=1)[0], [column], engine)
     number = nw.col(column).cast(nw.Int64())
     if time_format == "days":
         seconds = number * SECONDS_PER_DAY
     else:
         seconds = number // UNITS_PER_SECOND[time_format]
-    scaled = frame.with_columns(seconds.alias(column))
-    largest = scaled[column].max()
+    scaled = lines.with_columns(seconds.cast(nw.Int64()).alias(column))
+    read = engine.collect_few(lines.select(nw.col(column).max()), where).item()
+    largest = engine.collect_few(scaled.select(nw.col(column).max()), where).item()
     if largest is not None and largest > LARGEST_SECONDS:
         raise TimeValueError(
-            f"{where}: got {frame[column].max()}, want {time_format} (a smaller unit was read: "
+            f"{where}: got {read}, want {time_format} (a smaller unit was read: "
             'set time_format to "milliseconds" or "microseconds")'
         )
     if time_format in ("milliseconds", "microseconds") and 0 <= (largest or 0) < SMALLEST_SECONDS:
         raise TimeValueError(
-            f"{where}: got {frame[column].max()}, want {time_format} (a larger unit was read: set "
+            f"{where}: got {read}, want {time_format} (a larger unit was read: set "
             'time_format to "seconds")'
         )
     return scaled

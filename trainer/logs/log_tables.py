@@ -10,8 +10,9 @@ import narwhals as nw
 
 from trainer.errors import DuplicateIdError, LogColumnError
 from trainer.logs.clean import CleaningReport, Reason, TableCleaning, drop_duplicates, drop_rows
+from trainer.logs.engine import LINE, POLARS, Engine, Frame, Lines, count_lines, in_file_order
 from trainer.logs.labels import value_column
-from trainer.logs.log import Frame, Log
+from trainer.logs.log import Log
 from trainer.logs.log_checks import (
     check_categories,
     check_finite,
@@ -20,7 +21,7 @@ from trainer.logs.log_checks import (
     to_unix_seconds,
 )
 from trainer.logs.log_config import LogConfig
-from trainer.logs.log_files import check_columns, collect_table, scan_table
+from trainer.logs.log_files import check_columns, scan_table
 
 DUPLICATE_ROWS = "row repeated"
 SINGLE_CATEGORY = "all"
@@ -28,6 +29,13 @@ SINGLE_CATEGORY = "all"
 ANONYMOUS = ""
 # Between the ids of a candidate list that is text.
 LIST_SEPARATOR = ","
+# What has no type but text in a log.
+NAMES = ("id", "shopper", "product", "query_id", "place", "kind", "brand", "size")
+# Unicode's white space, named one by one: what "all white space" is, each engine knows for itself.
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 
 
 def table_files(config: LogConfig, folder: Path) -> dict[str, Path]:
@@ -41,39 +49,41 @@ def table_files(config: LogConfig, folder: Path) -> dict[str, Path]:
     return {table: folder / name for table, name in named.items() if name}
 
 
-def read_tables(config: LogConfig, folder: Path, *, now: int) -> Log:
+def read_tables(config: LogConfig, folder: Path, *, now: int, engine: Engine = POLARS) -> Log:
     """Return the cleaned log of the configured files.
 
     Args:
         config: File and column names.
         folder: What file names are relative to.
         now: Unix seconds; later times are errors.
+        engine: What computes the tables that grow with the log.
 
     Raises:
         LogError: A file, column, time, id or number is wrong; see the children.
     """
-    frames = {
-        table: _read_table(config, table, path, now)
+    tables = {
+        table: _read_table(config, table, path, now, POLARS if table == "products" else engine)
         for table, path in table_files(config, folder).items()
     }
     cleanings: list[TableCleaning] = []
-    actions = frames.get("interactions")
+    actions = tables.get("interactions")
     if actions is None:
-        actions = _events_as_interactions(frames["events"])
-    if "products" in frames:
-        products, cleaning = _clean_products(config, frames["products"])
+        actions = _events_as_interactions(tables["events"])
+    if "products" in tables:
+        products, cleaning = _clean_products(config, tables["products"])
         cleanings.append(cleaning)
     else:
-        products = _products_of(config, actions)
+        products = _products_of(config, actions, engine)
     check_product_ids(products)
     check_categories(products, allow_single=config.allow_single_category)
-    interactions, cleaning = _clean_interactions(config, actions, products)
+    known = _lend_known(products, engine)
+    interactions, cleaning = _clean_interactions(config, actions, known, engine)
     cleanings.append(cleaning)
     events = searches = None
-    if "searches" in frames:
-        searches, cleaning = _clean_searches(frames["searches"])
+    if "searches" in tables:
+        searches, cleaning = _clean_searches(tables["searches"], engine)
         cleanings.append(cleaning)
-        events, cleaning = _clean_events(config, frames["events"], products)
+        events, cleaning = _clean_events(config, tables["events"], known, engine)
         cleanings.append(cleaning)
     return Log(products, interactions, None, searches, events, CleaningReport(tuple(cleanings)))
 
@@ -107,16 +117,19 @@ def _number_columns(config: LogConfig, table: str) -> list[str]:
     return [name for name in _columns_of(config, table) if name in (*numbers, *labels)]
 
 
-def _read_table(config: LogConfig, table: str, path: Path, now: int) -> Frame:
+def _read_table(config: LogConfig, table: str, path: Path, now: int, engine: Engine) -> Lines:
     """Read one file, check it, and give its columns our names."""
-    lazy = scan_table(path, table)
+    file = scan_table(path, table)  # whoever computes, Polars says what types the columns have
     mapped = _columns_of(config, table)
     text = config.products_text if table == "products" else ()
-    check_columns(lazy, table, (*mapped.values(), *text))
-    schema = lazy.collect_schema()
+    check_columns(file, table, (*mapped.values(), *text))
+    schema = file.collect_schema()
+    for name in NAMES:
+        if name in mapped:
+            engine.check_names(schema[mapped[name]], f"{table}.{mapped[name]}")
     expressions = [
         nw.col(column).cast(nw.String()).alias(name)
-        if name in ("id", "shopper", "product", "query_id", "place", "kind", "brand", "size")
+        if name in NAMES
         else nw.col(column).alias(name)
         for name, column in mapped.items()
     ]
@@ -129,20 +142,25 @@ def _read_table(config: LogConfig, table: str, path: Path, now: int) -> Frame:
             raise LogColumnError(
                 f"{table}.{mapped[name]}: got values of type {schema[mapped[name]]}, want numbers"
             )
-    frame = collect_table(lazy.select(*expressions), table)
-    check_not_empty(frame, table, when=f"in {path.name}")
-    check_finite(frame, table, numbers)
+    scanned = engine.scan(path, table, (*mapped.values(), *text))
+    lines = engine.keep(scanned.select(LINE, *expressions), table)
+    check_not_empty(count_lines(lines, table, engine), table, when=f"in {path.name}")
+    check_finite(lines, table, numbers, engine)
     if "time" in mapped:
-        frame = to_unix_seconds(frame, table, "time", config.time_format, now=now)
-    return frame
+        dtype = schema[mapped["time"]]
+        lines = to_unix_seconds(
+            lines, table, "time", config.time_format, dtype=dtype, now=now, engine=engine
+        )
+    return lines
 
 
-def _clean_products(config: LogConfig, frame: Frame) -> tuple[Frame, TableCleaning]:
-    path = _as_list(frame, "category_path", config.category_separator)
+def _clean_products(config: LogConfig, lines: Lines) -> tuple[Frame, TableCleaning]:
+    path = _as_list(lines, "category_path", config.category_separator)
     level = nw.col("category_path").list.get(config.category_level)
-    missing = [name for name in ("brand", "size") if name not in frame.columns]
+    columns = lines.collect_schema().names()
+    missing = [name for name in ("brand", "size") if name not in columns]
     described = (
-        frame.with_columns(path)
+        lines.with_columns(path)
         .with_columns(category=nw.when(_long_enough(config)).then(level))
         .with_columns(nw.lit(None, dtype=nw.String()).alias(name) for name in missing)
     )
@@ -150,37 +168,39 @@ def _clean_products(config: LogConfig, frame: Frame) -> tuple[Frame, TableCleani
         ("no id", nw.col("id").is_null()),
         ("no category at the configured level", nw.col("category").is_null()),
     ]
-    kept, cleaning = drop_rows("products", described.lazy(), reasons)
-    ordered = kept.select("id", "text", "category", "category_path", "brand", "size")
-    cleaned, cleaning = drop_duplicates(ordered, cleaning, DUPLICATE_ROWS)
-    check_not_empty(cleaned, "products", when="after cleaning")
-    return cleaned, cleaning
+    kept, cleaning = drop_rows("products", described, reasons)
+    ordered = kept.select(LINE, "id", "text", "category", "category_path", "brand", "size")
+    distinct, cleaning = drop_duplicates(ordered, cleaning, DUPLICATE_ROWS)
+    check_not_empty(cleaning.rows_out, "products", when="after cleaning")
+    return in_file_order(distinct, "products", POLARS), cleaning
 
 
 def _long_enough(config: LogConfig) -> nw.Expr:
     return nw.col("category_path").list.len() > config.category_level
 
 
-def _as_list(frame: Frame, column: str, separator: str) -> nw.Expr:
+def _as_list(lines: Lines, column: str, separator: str) -> nw.Expr:
     """Return the column as a list of names; text is split and its names stripped."""
-    if frame.schema[column] == nw.List:
+    if lines.collect_schema()[column] == nw.List:
         return nw.col(column)
-    text = nw.col(column).cast(nw.String()).str.strip_chars()
+    text = nw.col(column).cast(nw.String()).str.strip_chars(WHITE_SPACE)
     spaced = text.str.replace_all(f" *{re.escape(separator.strip())} *", separator.strip())
     return spaced.str.split(separator.strip()).alias(column)
 
 
-def _products_of(config: LogConfig, actions: Frame) -> Frame:
+def _products_of(config: LogConfig, actions: Lines, engine: Engine) -> Frame:
     """Return a bare catalogue: what the interactions name."""
     category = nw.lit(SINGLE_CATEGORY)
-    if config.interactions_category and "category" in actions.columns:
+    if config.interactions_category and "category" in actions.collect_schema().names():
         category = nw.col("category").cast(nw.String())
     none = nw.lit(None, dtype=nw.String())
-    known = actions.filter(~nw.col("product").is_null()).with_columns(category=category)
+    named = actions.select("product", category=category)
+    known = named.filter(~nw.col("product").is_null() & ~nw.col("category").is_null())
+    # counted because a grouping, unlike `unique`, is added up before Spark moves a line
+    pairs = known.group_by("product", "category").agg(nw.len().alias("lines"))
     return (
-        known.filter(~nw.col("category").is_null())
-        .select("product", "category")
-        .unique()
+        engine.collect(pairs, "interactions")
+        .sort("product", "category")
         .select(
             id=nw.col("product"),
             text=nw.concat_str(nw.col("category"), nw.lit(" "), nw.col("product")),
@@ -192,28 +212,33 @@ def _products_of(config: LogConfig, actions: Frame) -> Frame:
     )
 
 
-def _events_as_interactions(events: Frame) -> Frame:
+def _lend_known(products: Frame, engine: Engine) -> Lines:
+    """Return the ids of the catalogue, to mark with them what it knows."""
+    ids = products.select(nw.col("id").alias("product"), nw.lit(1).alias("known"))
+    return engine.lend(ids, "products")
+
+
+def _events_as_interactions(events: Lines) -> Lines:
     """Return the events as the shopper's past."""
     return events.drop("query_id", *_value_columns(events))
 
 
-def _value_columns(frame: Frame) -> list[str]:
+def _value_columns(lines: Lines) -> list[str]:
     """Return the columns of a table that labels read, by our names."""
-    return [name for name in frame.columns if name.startswith(value_column(""))]
+    return [name for name in lines.collect_schema().names() if name.startswith(value_column(""))]
 
 
 def _clean_interactions(
-    config: LogConfig, frame: Frame, products: Frame
+    config: LogConfig, lines: Lines, known: Lines, engine: Engine
 ) -> tuple[Frame, TableCleaning]:
-    known = products.select(nw.col("id").alias("product"), nw.lit(1).alias("known"))
-    joined = frame.lazy().join(known.lazy(), on="product", how="left")
+    joined = lines.join(known, on="product", how="left")
     reasons: list[Reason] = [
         ("no shopper", nw.col("shopper").is_null()),
         ("no product", nw.col("product").is_null()),
         ("no time", nw.col("time").is_null()),
         ("product not in the catalogue", nw.col("known").is_null()),
     ]
-    columns = frame.columns
+    columns = lines.collect_schema().names()
     if "kind" in columns and config.interaction_kinds:
         counted = nw.col("kind").is_in(config.interaction_kinds)
         reasons.append(("kind that does not count", ~counted | nw.col("kind").is_null()))
@@ -222,24 +247,23 @@ def _clean_interactions(
         reasons.append(("strength too small", weak | nw.col("strength").is_null()))
     if "quantity" in columns:
         reasons.append(("quantity 0", nw.col("quantity") <= 0))
-    kept, cleaning = drop_rows("interactions", joined, reasons)
-    kept, cleaning = drop_duplicates(kept, cleaning, DUPLICATE_ROWS)
-    check_not_empty(kept, "interactions", when="after cleaning")
-    return (
-        kept.select(
-            shopper=nw.col("shopper"),
-            product=nw.col("product"),
-            place=_optional(columns, "place", None, nw.String()),
-            time=nw.col("time"),
-            period=nw.lit(-1, dtype=nw.Int32()),
-            quantity=_optional(columns, "quantity", 1.0, nw.Float32()),
-            price=_optional(columns, "price", float("nan"), nw.Float32()),
-            discount=_optional(columns, "discount", 0.0, nw.Float32()),
-            **{name: nw.col(name).cast(nw.Float64()) for name in _value_columns(frame)},
-            **({"kind": nw.col("kind")} if _kinds_are_labels(config, columns) else {}),
-        ),
-        cleaning,
+    kept, cleaning = drop_rows("interactions", joined, reasons, engine)
+    kept, cleaning = drop_duplicates(kept, cleaning, DUPLICATE_ROWS, engine)
+    check_not_empty(cleaning.rows_out, "interactions", when="after cleaning")
+    made = kept.select(
+        nw.col(LINE),
+        shopper=nw.col("shopper"),
+        product=nw.col("product"),
+        place=_optional(columns, "place", None, nw.String()),
+        time=nw.col("time"),
+        period=nw.lit(-1, dtype=nw.Int32()),
+        quantity=_optional(columns, "quantity", 1.0, nw.Float32()),
+        price=_optional(columns, "price", float("nan"), nw.Float32()),
+        discount=_optional(columns, "discount", 0.0, nw.Float32()),
+        **{name: nw.col(name).cast(nw.Float64()) for name in _value_columns(lines)},
+        **({"kind": nw.col("kind")} if _kinds_are_labels(config, columns) else {}),
     )
+    return in_file_order(made, "interactions", engine), cleaning
 
 
 def _kinds_are_labels(config: LogConfig, columns: list[str]) -> bool:
@@ -264,40 +288,45 @@ def _optional(columns: list[str], name: str, missing: float | None, dtype: Any) 
     if name not in columns:
         return nw.lit(missing, dtype=dtype)
     column = nw.col(name).cast(dtype)
-    return column if missing is None else column.fill_null(missing)
+    # cast again: where a number of double precision is filled in, Spark widens the column
+    return column if missing is None else column.fill_null(missing).cast(dtype)
 
 
-def _clean_searches(frame: Frame) -> tuple[Frame, TableCleaning]:
-    listed = frame.with_columns(_as_list(frame, "candidates", LIST_SEPARATOR))
-    if "scores" not in listed.columns:
-        listed = listed.with_columns(scores=nw.lit(None, dtype=nw.List(nw.Float64())))
+def _clean_searches(lines: Lines, engine: Engine) -> tuple[Frame, TableCleaning]:
+    listed = lines.with_columns(_as_list(lines, "candidates", LIST_SEPARATOR))
     reasons: list[Reason] = [
         ("no query id", nw.col("query_id").is_null()),
         ("no time", nw.col("time").is_null()),
         ("no candidates", nw.col("candidates").list.len().fill_null(0) == 0),
     ]
-    kept, cleaning = drop_rows("searches", listed.lazy(), reasons)
-    check_not_empty(kept, "searches", when="after cleaning")
-    ids = kept["query_id"]
-    if ids.n_unique() < len(ids):
-        raise DuplicateIdError(
-            f"searches: got {len(ids) - ids.n_unique()} repeated query ids, want one row per id"
-        )
+    kept, cleaning = drop_rows("searches", listed, reasons, engine)
+    check_not_empty(cleaning.rows_out, "searches", when="after cleaning")
+    repeated = kept.group_by("query_id").agg(nw.len().alias("rows")).filter(nw.col("rows") > 1)
+    more = engine.collect_few(repeated.select((nw.col("rows") - 1).sum()), "searches").item()
+    if more:
+        raise DuplicateIdError(f"searches: got {more} repeated query ids, want one row per id")
     named = kept.with_columns(nw.col("shopper").fill_null(ANONYMOUS))
-    return named.select("query_id", "text", "shopper", "time", "candidates", "scores"), cleaning
+    searches = in_file_order(named, "searches", engine)
+    if "scores" not in searches.columns:
+        searches = searches.with_columns(scores=nw.lit(None, dtype=nw.List(nw.Float64())))
+    return searches.select("query_id", "text", "shopper", "time", "candidates", "scores"), cleaning
 
 
-def _clean_events(config: LogConfig, frame: Frame, products: Frame) -> tuple[Frame, TableCleaning]:
-    known = products.select(nw.col("id").alias("product"), nw.lit(1).alias("known"))
-    joined = frame.lazy().join(known.lazy(), on="product", how="left")
+def _clean_events(
+    config: LogConfig, lines: Lines, known: Lines, engine: Engine
+) -> tuple[Frame, TableCleaning]:
+    joined = lines.join(known, on="product", how="left")
     reasons: list[Reason] = [
         ("no query id", nw.col("query_id").is_null()),
         ("product not in the catalogue", nw.col("known").is_null()),
         ("kind that does not count", ~nw.col("kind").is_in(config.kept_event_kinds)),
         ("no time", nw.col("time").is_null()),
     ]
-    kept, cleaning = drop_rows("events", joined, reasons)
+    kept, cleaning = drop_rows("events", joined, reasons, engine)
     if config.objective:  # a repeated row adds nothing to a label of 0 or 1, but to a sum it does
-        kept, cleaning = drop_duplicates(kept, cleaning, DUPLICATE_ROWS)
-    names = ("query_id", "shopper", "product", "time", "kind", *_value_columns(frame))
-    return kept.select(*names), cleaning
+        kept, cleaning = drop_duplicates(kept, cleaning, DUPLICATE_ROWS, engine)
+    made = kept.select(
+        LINE, "query_id", "shopper", "product", "time", "kind",
+        *[nw.col(name).cast(nw.Float64()) for name in _value_columns(lines)],
+    )  # fmt: skip
+    return in_file_order(made, "events", engine), cleaning

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from trainer.encoding.text_files import STATIC, TextVectorMaker, encoder_files
 from trainer.errors import EmptyTableError, LogFileError
 from trainer.evaluation.click_weights import with_click_weights
 from trainer.logs.complete_journey import package_folder, read_complete_journey, source_files
+from trainer.logs.engine import POLARS, Engine
 from trainer.logs.labels import BASKET_LABELS, Label
 from trainer.logs.log import Log
 from trainer.logs.log_arrays import LogArrays, encode_log
@@ -55,17 +58,25 @@ PREPARATION_VERSION = 2
 
 
 def prepare(
-    config_path: Path, out_dir: Path, *, progress: bool, limit: Limit | None = None
+    config_path: Path,
+    out_dir: Path,
+    *,
+    progress: bool,
+    limit: Limit | None = None,
+    spark_master: str = "",
 ) -> Path:
     """Prepare the log that `config_path` describes and return the folder.
 
     The folder's name holds a hash of the settings, the input files and this code's version; when
     it is there already, it is returned as it is. What would hold more memory than `limit` is
-    refused before it begins.
+    refused before it begins. With `spark_master`, such as `local[2]`, the tables that grow with
+    the log are read and cleaned on Spark; the rows are those that Polars gives, so the folder is
+    the same.
 
     Raises:
         LogConfigError: The configuration is wrong.
         LogError: The log is.
+        SparkError: Spark is asked for and not there.
         MemoryForecastError: It would not fit into memory.
     """
     config = read_log_config(config_path)
@@ -79,24 +90,37 @@ def prepare(
         return target
     check_memory(preparation_forecast(_input_files(config, folder)), limit)
     now = int(time.time())
-    log, weights = with_click_weights(_read_log(config, folder, now=now), config)
-    arrays = encode_log(log)
-    with folder_written_whole(target) as partial:
-        # first, since what is wrong with them is told before the pages take their time
-        vectors, maker = _write_vectors(partial, config, further_folder(config, config_path),
-                                        arrays, now=now, progress=progress)  # fmt: skip
-        built = build_pages(log, arrays, config, progress=progress)
-        write_log(partial, arrays)
-        write_pages(partial, built.pages, built.queries)
-        manifest = _manifest(config, log, arrays, built) | {"vectors": vectors}
-        manifest |= {"fingerprint": fingerprint, "sources": hashes}
-        manifest |= {"position_bias": weights.to_json()} if weights is not None else {}
-        if maker is not None:
-            products = [record["text"] for record in arrays.products.records]
-            text = maker.write(partial, products, built.queries, arrays.products.categories)
-            manifest |= {} if text is None else {"text": text}
-        write_json(partial / MANIFEST, manifest)
+    with _opened(spark_master, out_dir) as engine:
+        log, weights = with_click_weights(_read_log(config, folder, now=now, engine=engine), config)
+        arrays = encode_log(log)
+        with folder_written_whole(target) as partial:
+            # first, since what is wrong with them is told before the pages take their time
+            vectors, maker = _write_vectors(partial, config, further_folder(config, config_path),
+                                            arrays, now=now, progress=progress)  # fmt: skip
+            built = build_pages(log, arrays, config, progress=progress)
+            write_log(partial, arrays)
+            write_pages(partial, built.pages, built.queries)
+            manifest = _manifest(config, log, arrays, built) | {"vectors": vectors}
+            manifest |= {"fingerprint": fingerprint, "sources": hashes}
+            manifest |= {"position_bias": weights.to_json()} if weights is not None else {}
+            if maker is not None:
+                products = [record["text"] for record in arrays.products.records]
+                text = maker.write(partial, products, built.queries, arrays.products.categories)
+                manifest |= {} if text is None else {"text": text}
+            write_json(partial / MANIFEST, manifest)
     return target
+
+
+@contextmanager
+def _opened(spark_master: str, folder: Path) -> Iterator[Engine]:
+    """Yield what computes the large tables."""
+    if not spark_master:
+        yield POLARS
+        return
+    from trainer.logs.spark_engine import open_spark  # noqa: PLC0415  only where it is asked for
+
+    with open_spark(spark_master, folder) as engine:
+        yield engine
 
 
 def _write_vectors(
@@ -141,12 +165,15 @@ def _further_files(config: LogConfig, folder: Path) -> dict[str, Path]:
     return files
 
 
-def _read_log(config: LogConfig, folder: Path, *, now: int) -> Log:
+def _read_log(config: LogConfig, folder: Path, *, now: int, engine: Engine) -> Log:
     if config.adapter == "complete_journey":
         return read_complete_journey(
-            folder, promotion_places_only=config.promotion_places_only, now=now
+            folder,
+            promotion_places_only=config.promotion_places_only,
+            now=now,
+            engine=engine,
         )
-    return read_tables(config, folder, now=now)
+    return read_tables(config, folder, now=now, engine=engine)
 
 
 def _manifest(config: LogConfig, log: Log, arrays: LogArrays, built: BuiltPages) -> dict[str, Any]:

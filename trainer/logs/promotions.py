@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import narwhals as nw
 import numpy as np
 import numpy.typing as npt
 
+from trainer.errors import LogFileError
+from trainer.logs.engine import Engine, Lines
 from trainer.logs.log import Promotions
 from trainer.logs.log_arrays import LogArrays
-from trainer.logs.log_files import collect_table
 
 Ints = npt.NDArray[np.int64]
 
@@ -70,19 +70,30 @@ def encode_promotions(promotions: Promotions, log: LogArrays, *, periods: Ints) 
     """Code the promotions of known products and places in the given periods.
 
     A product that is listed twice for one place and period keeps its larger codes.
+
+    Raises:
+        LogFileError: A location is not one of those known.
     """
     products, places = log.products.count, len(log.interactions.places)
+    engine = promotions.engine
     rows = promotions.rows.filter(nw.col("period").is_in(periods.tolist()))
     product_ids = [record["id"] for record in log.products.records]
-    rows = _join_codes(rows, "product", product_ids)
-    rows = _join_codes(rows, "place", log.interactions.places)
+    rows = _join_codes(rows, "product", product_ids, engine)
+    rows = _join_codes(rows, "place", log.interactions.places, engine)
     place_base = nw.col("period").cast(nw.Int64()) * places + nw.col("place_code")
+    display, mailer = nw.col("display").cast(nw.Int16()), nw.col("mailer").cast(nw.Int16())
+    known = (display >= 0) & (mailer >= 0)
     coded = rows.select(
         key=place_base * products + nw.col("product_code"),
-        code=nw.col("display").cast(nw.Int16()) * 128 + nw.col("mailer").cast(nw.Int16()),
+        code=nw.when(known).then(display * 128 + mailer).otherwise(-1).cast(nw.Int16()),
     )
-    table = collect_table(coded, "promotions")
+    table = engine.collect(coded, "promotions")
     keys, codes = table["key"].to_numpy(), table["code"].to_numpy()
+    if (codes < 0).any():
+        raise LogFileError(
+            f"promotions: got {int((codes < 0).sum())} rows with a display or mailer location that "
+            "is not known, want those of the package"
+        )
     order = np.lexsort((-codes, keys))
     keys, codes = keys[order], codes[order]
     first = np.ones(keys.shape, np.bool_)
@@ -97,11 +108,12 @@ def encode_promotions(promotions: Promotions, log: LogArrays, *, periods: Ints) 
     )
 
 
-def _join_codes(rows: nw.LazyFrame[Any], column: str, ids: list[str]) -> nw.LazyFrame[Any]:
+def _join_codes(rows: Lines, column: str, ids: list[str], engine: Engine) -> Lines:
     dtype = rows.collect_schema()[column]
     index = nw.from_dict(
         {column: ids, f"{column}_code": list(range(len(ids)))},
         schema={column: nw.String(), f"{column}_code": nw.Int32()},
-        backend=rows.implementation,
-    ).with_columns(nw.col(column).cast(dtype))
-    return rows.join(index.lazy(), on=column, how="inner")
+        backend="polars",
+    )
+    codes = engine.lend(index, column).with_columns(nw.col(column).cast(dtype))
+    return rows.join(codes, on=column, how="inner")

@@ -102,8 +102,10 @@ def _shown(table: Frame, log: LogArrays) -> tuple[Ints, Rows, npt.NDArray[np.flo
 
 def _events_by_page(table: Frame, events: Frame, log: LogArrays) -> tuple[Frame, Ints]:
     """Return the events of the pages of the table in order of time, and page * products + row."""
-    joined = events.join(table.select("query_id", "page"), on="query_id", how="inner")
-    joined = joined.sort("time", "query_id", "product", "kind")
+    numbered = events.with_row_index("place in the log")
+    joined = numbered.join(table.select("query_id", "page"), on="query_id", how="inner")
+    # the place is for ties: what came first in the log stays first
+    joined = joined.sort("time", "query_id", "product", "kind", "place in the log")
     row = look_up(joined, "product", [record["id"] for record in log.products.records])
     page = joined["page"].to_numpy().astype(np.int64)
     return joined, page * log.products.count + row

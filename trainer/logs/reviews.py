@@ -129,8 +129,11 @@ def read_reviews(config: LogConfig, folder: Path, ids: Sequence[str], *, now: in
         else nw.col(column).alias(name)
         for name, column in named.items()
     ]
+    dtype = lazy.collect_schema()[config.reviews_time]
     frame = collect_table(lazy.select(*expressions), "reviews")
-    frame = to_unix_seconds(frame, "reviews", "time", config.time_format, now=now)
+    lines = to_unix_seconds(
+        frame.lazy(), "reviews", "time", config.time_format, dtype=dtype, now=now
+    )
     known = nw.from_dict(
         {"product": list(ids), "row": np.arange(len(ids))},
         schema={"product": nw.String(), "row": nw.Int64()},
@@ -142,12 +145,12 @@ def read_reviews(config: LogConfig, folder: Path, ids: Sequence[str], *, now: in
         ("no finite rating", nw.col("rating").is_null() | ~nw.col("rating").is_finite()),
         ("no time", nw.col("time").is_null()),
     ]
-    kept, cleaning = drop_rows(
-        "reviews", frame.lazy().join(known.lazy(), on="product", how="left"), reasons
+    left, cleaning = drop_rows(
+        "reviews", lines.join(known.lazy(), on="product", how="left"), reasons
     )
-    if not len(kept):
+    if not cleaning.rows_out:
         raise EmptyTableError(f"reviews: got 0 of {cleaning.rows_in} rows after cleaning, want 1")
-    kept = kept.sort("row", "time")
+    kept = left.collect().sort("row", "time")
     texts = kept["text"].fill_null("").to_list() if config.reviews_text else [""] * len(kept)
     return Reviews(
         kept["row"].to_numpy().astype(np.int64),

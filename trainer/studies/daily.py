@@ -110,7 +110,7 @@ def compare_daily(
         catalogue = read_catalogue(log.prepared)
     steps = list(_steps(config, log, plan, work))
     parts = [_part(step, catalogue, progress=progress) for step in steps]
-    finished = compute_parts(parts, work / "studies/daily", progress=progress)
+    finished = compute_parts(parts, work / "daily", progress=progress)
     return _compared(plan, config, log, {name: finished[name] for name in finished})
 
 
