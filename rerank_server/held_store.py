@@ -139,6 +139,7 @@ class HeldStore:
         """
         while changes := log.read(self.applied, _BATCH):
             try:
+                self.refuse_beyond(changes)  # before they are encoded in vain
                 self.put(self.encode(changes, lenient=True), changes[-1].sequence)
             except StoreFullError:
                 self.full = True

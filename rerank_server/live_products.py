@@ -9,7 +9,6 @@ that is built anew in the folder of one that is held takes its place in the same
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -26,11 +25,7 @@ from rerank_server.held_store import HeldStore, Served
 from rerank_server.product_changes import Change, ChangeLog, ChangeLogError
 from rerank_server.product_compaction import compact
 from rerank_server.product_overlay import StoreFullError, spare_rows_for
-from rerank_server.product_records import (
-    ProductError,
-    RecordReader,
-    check_id,
-)
+from rerank_server.product_records import ProductError, RecordReader, check_id, dump_record
 from rerank_server.product_store import ProductStore, StoreManifest, read_manifest
 
 MAX_CHANGES = 1_000
@@ -65,7 +60,7 @@ class LiveProducts:
         self._held: list[HeldStore] = []
         self._exchange: Exchange | None = None
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def attach(self, served: Served, products_path: Path) -> None:
         """Put the store of `products_path` with all changes in use there, before it serves.
@@ -82,25 +77,30 @@ class LiveProducts:
             self._held = [*self._living(), held]
 
     def follow(self, exchange: Exchange) -> None:
-        """Follow the log and compact, in a thread of its own, until `close`.
+        """Follow the log and compact, each in a thread of its own, until `close`.
 
         Args:
             exchange: Puts a store in place of that of what is served, between two requests, and
                 returns what is served then; None where it is not served (yet, or no more).
         """
         self._exchange = exchange
-        self._thread = threading.Thread(target=self._run, name="products", daemon=True)
-        self._thread.start()
+        # a compaction copies the whole store: what others append is shown meanwhile
+        for name, turn in (("products", self.catch_up), ("compaction", self._renew)):
+            thread = threading.Thread(target=self._run, args=(turn,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def close(self) -> None:
         """Stop following and close the log."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self.log.close()
 
     def upsert(self, records: Sequence[Mapping[str, Any]], bundle: Bundle) -> int:
         """Put products in place of what their ids stood for; durable and visible when it returns.
+
+        Where another process took the room at the same moment, visible after a compaction only.
 
         Args:
             records: 1 to 1,000 products, as in lines of a catalogue, each of another id.
@@ -238,7 +238,7 @@ class LiveProducts:
                 if held.applied == before and held.keeps(appended):
                     held.put(encoded, last)
                 else:  # another process appended in between, or a product was deleted before
-                    held.catch_up(self.log)
+                    _catch_up(held, self.log)  # they are in the log: no refusal any more
         return last
 
     def _open(self, served: Served, base: Path) -> HeldStore:
@@ -305,7 +305,11 @@ class LiveProducts:
         out = self._stores.path(held.origin, bundle, through)
         started = time.monotonic()
         self._stores.remove_cut()
-        compact(held.folder, held.manifest, bundle, held.encoder, self.log, out, through)
+        source, manifest = held.folder, held.manifest
+        if not source.exists() and _origin_at(held.base) == held.origin:
+            # that copy was removed, by a person or by a server that has another bundle
+            source, manifest = held.base, read_manifest(held.base)
+        compact(source, manifest, bundle, held.encoder, self.log, out, through)
         fields = {"changes_through": through, "took_s": round(time.monotonic() - started, 2)}
         _LOG.info("products compacted", extra={"fields": fields})
         return through, out
@@ -325,13 +329,15 @@ class LiveProducts:
             self._held = [*(item for item in self._living() if item is not held), following]
         return True
 
-    def _run(self) -> None:
+    def _renew(self) -> None:
+        self.take_rebuilt()
+        self.compact(least_share=COMPACT_AT)
+
+    def _run(self, turn: Callable[[], object]) -> None:
         _lower_priority()
         while not self._stopping.wait(FOLLOW_EVERY_S):
             try:
-                self.catch_up()
-                self.take_rebuilt()
-                self.compact(least_share=COMPACT_AT)
+                turn()
             except RerankError as error:
                 # what is served is served on; the next turn tries again
                 _LOG.error("changes of products", extra={"fields": {"reason": str(error)}})
@@ -350,18 +356,6 @@ def _catch_up(held: HeldStore, log: ChangeLog) -> None:
         held.catch_up(log)
     except StoreFullError:
         _LOG.debug("no room for changes", exc_info=True)
-
-
-def dump_record(value: Mapping[str, Any]) -> str:
-    """Return a product as one line of JSON.
-
-    Raises:
-        ProductError: When a value is none of JSON.
-    """
-    try:
-        return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ProductError(f"product: got {error}, want JSON values") from error
 
 
 def _check_changes(changes: Sequence[Change]) -> None:

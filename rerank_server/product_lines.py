@@ -7,9 +7,15 @@ from itertools import islice
 from typing import BinaryIO, TypeVar
 
 from rerank_server.contract.bundle import Bundle
-from rerank_server.live_products import MAX_CHANGES, dump_record
+from rerank_server.live_products import MAX_CHANGES
 from rerank_server.product_changes import Change, ChangeLog
-from rerank_server.product_records import ProductError, RecordReader, check_id, parse_line
+from rerank_server.product_records import (
+    ProductError,
+    RecordReader,
+    check_id,
+    dump_record,
+    parse_line,
+)
 
 Given = TypeVar("Given")
 

@@ -242,6 +242,18 @@ def parse_line(line: bytes | str, where: str) -> dict[str, Any]:
     return value
 
 
+def dump_record(value: Mapping[str, Any]) -> str:
+    """Return a product as one line of JSON.
+
+    Raises:
+        ProductError: When a value is none of JSON.
+    """
+    try:
+        return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ProductError(f"product: got {error}, want JSON values") from error
+
+
 def check_id(product_id: object, where: str) -> str:
     """Return a product id.
 

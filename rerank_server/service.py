@@ -227,7 +227,7 @@ class AdminService(AdminServiceServicer):
         live, bundle = self._live_products(), self._bundles.bundles.current.bundle
         records = products_from_pb(request, bundle.schema)
         change = await asyncio.to_thread(live.upsert, records, bundle)
-        behind = await self._steps.follow(change, _limit_s(FOLLOW_TIMEOUT_S, context))
+        behind = await self._behind(live, change, context)
         products = self._bundles.bundles.current.products.size
         return admin_pb2.UpsertProductsResponse(
             change=change, products=products, processes_behind=behind
@@ -241,11 +241,16 @@ class AdminService(AdminServiceServicer):
         """Take products out of the store."""
         live = self._live_products()
         change = await asyncio.to_thread(live.delete, list(request.product_ids))
-        behind = await self._steps.follow(change, _limit_s(FOLLOW_TIMEOUT_S, context))
+        behind = await self._behind(live, change, context)
         products = self._bundles.bundles.current.products.size
         return admin_pb2.DeleteProductsResponse(
             change=change, products=products, processes_behind=behind
         )
+
+    async def _behind(self, live: LiveProducts, change: int, context: _Context) -> int:
+        """Return how many processes of the server do not show a change in time."""
+        others = await self._steps.follow(change, _limit_s(FOLLOW_TIMEOUT_S, context))
+        return others + (live.shown < change)
 
     def _live_products(self) -> LiveProducts:
         if self._changes is None:

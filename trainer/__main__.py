@@ -17,8 +17,8 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0 is done, 1 an error that it has named on one line, 130 an interruption. A wrong command line
-    leaves with 2, by `SystemExit`.
+    0 is done, 1 an error that it has named on one line, 3 a training that lost another of its
+    processes, 130 an interruption. A wrong command line leaves with 2, by `SystemExit`.
     """
     options = _parser().parse_args(arguments)
     prefer_fast_kernels(os.environ)

@@ -52,7 +52,7 @@ class Served:
     Attributes:
         order: Orders pages as it does; what the next bundle is compared with.
         run: Folder of its training run; None where it is not known.
-        canary_id: The bundle that a share of the shoppers gets beside it; empty without one.
+        canary_id: The server's challenger beside it, with or without shoppers; empty without one.
     """
 
     order: PageOrder

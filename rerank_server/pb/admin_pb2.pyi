@@ -432,9 +432,9 @@ class UpsertProductsResponse(_message.Message):
     products: _builtins.int
     """Products in the current bundle's store."""
     processes_behind: _builtins.int
-    """Other processes of this server that do not show these changes yet, after 2 s or what the
-    caller's deadline leaves: they hang, or wait for a compaction. Each shows them as soon as it
-    can. 0 nearly always; with 0 the next page sees the changes wherever it is answered.
+    """Processes of this server that do not show these changes yet, after 2 s or what the caller's
+    deadline leaves: they hang, or wait for a compaction. Each shows them as soon as it can. 0
+    nearly always; with 0 the next page sees the changes wherever it is answered.
     """
     def __init__(
         self,
@@ -489,9 +489,9 @@ class DeleteProductsResponse(_message.Message):
     products: _builtins.int
     """Products in the current bundle's store."""
     processes_behind: _builtins.int
-    """Other processes of this server that do not show these changes yet, after 2 s or what the
-    caller's deadline leaves: they hang, or wait for a compaction. Each shows them as soon as it
-    can. 0 nearly always; with 0 the next page sees the changes wherever it is answered.
+    """Processes of this server that do not show these changes yet, after 2 s or what the caller's
+    deadline leaves: they hang, or wait for a compaction. Each shows them as soon as it can. 0
+    nearly always; with 0 the next page sees the changes wherever it is answered.
     """
     def __init__(
         self,

@@ -71,7 +71,10 @@ class _Process:
         joined: Whether it is told of changes of products.
         serving: Set when it serves.
         late: Whether it was killed because it did not serve in time.
+        answering: Answers what it asks.
+        seen: When it answered last, or was first asked in vain; None before.
         families: Its newest metrics.
+        started: When it was started.
     """
 
     number: int
@@ -81,7 +84,8 @@ class _Process:
     joined: bool = False
     serving: asyncio.Event = field(default_factory=asyncio.Event)
     late: bool = False
-    fields: dict[str, Any] = field(default_factory=dict)
+    answering: asyncio.Task[None] | None = None  # kept: tasks are held weakly
+    seen: float | None = None
     families: list[Family] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -156,10 +160,7 @@ class _Supervisor:
             except OSError as error:  # no memory or descriptors for another process just now
                 fields = {"process": number, "reason": error.strerror or str(error)}
                 _LOG.error("process not started, trying again", extra={"fields": fields})
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause_s):
-                        await self._stopping.wait()
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                pause_s = await self._pause(pause_s)
                 continue
             status = await asyncio.to_thread(process.popen.wait)
             self._metrics.retire(process.families)
@@ -172,11 +173,15 @@ class _Supervisor:
             )
             if process.serving.is_set():
                 pause_s = _FIRST_PAUSE_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._stopping.wait()
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = await self._pause(pause_s)
             process = None
+
+    async def _pause(self, pause_s: float) -> float:
+        """Wait, at most until the server stops, and return for how long the next time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._stopping.wait()
+        return min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _start(self, number: int) -> _Process:
         ours, theirs = socket.socketpair()
@@ -198,9 +203,7 @@ class _Supervisor:
         self._processes[number] = process
         if self._stopping.is_set():  # the stop came while it began, and has not seen it
             popen.terminate()
-        task = asyncio.create_task(process.link.answer(self._answerer(process)))
-        task.add_done_callback(lambda _: None)
-        process.fields["link"] = task  # tasks are held weakly
+        process.answering = asyncio.create_task(process.link.answer(self._answerer(process)))
         return process
 
     def _settings_of_a_process(self) -> dict[str, str]:
@@ -310,10 +313,10 @@ class _Supervisor:
             return
         try:
             process.families = await process.link.ask("metrics", timeout_s=timeout_s)
-            process.fields["seen"] = time.monotonic()
+            process.seen = time.monotonic()
         except (LinkError, RefusedError):
-            seen = process.fields.setdefault("seen", time.monotonic())
-            if time.monotonic() - seen > STUCK_AFTER_S and process.popen.poll() is None:
+            process.seen = process.seen or time.monotonic()
+            if time.monotonic() - process.seen > STUCK_AFTER_S and process.popen.poll() is None:
                 _LOG.error(
                     "process hangs, it is killed", extra={"fields": {"process": process.number}}
                 )

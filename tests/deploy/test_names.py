@@ -79,7 +79,7 @@ def test_every_command_of_an_image_exists() -> None:
 def exported() -> frozenset[str]:
     """Names of the samples that server, gateway and telemetry export, and of the process."""
     server, gateway, counts = Metrics(), GatewayMetrics(), TelemetryCounts()
-    server.serving = lambda: Serving("b", "2026-01-01", "0", "cpu", 1)
+    server.serving = lambda: Serving("b", "2026-01-01", "0", "cpu", 1, 1)
     server.queued_candidates = lambda: 0
     server.count_call("Rerank", "OK")
     server.count_refused("UNAUTHENTICATED")

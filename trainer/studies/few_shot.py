@@ -259,7 +259,7 @@ def few_shot_sheet(setting: Setting, evaluation: Evaluation, notes: Sequence[str
     return Sheet("Few-shot transfer", tuple(notes), tuple(sections))
 
 
-_SHOWN = (TRANSFER, ALONE, ALONE_TREES, SOURCE_TREES, "retrieval order")
+_SHOWN = (TRANSFER, ALONE, ALONE_TREES, SOURCE_TREES, "own repeat", "retrieval order")
 
 
 def _table(evaluation: Evaluation, counts: Mapping[int, str], group: str) -> Table:

@@ -162,7 +162,7 @@ def joined_team(environment: MutableMapping[str, str]) -> Team:
     share = _share_of(environment)
     address = environment.get(ADDRESS, "")
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdecimal():
         raise ConfigError(f"{ADDRESS}: got {address!r}, want HOST:PORT of the first process")
     environment["PADDLE_DISTRI_BACKEND"] = "gloo"
     environment.setdefault("PADDLE_CURRENT_ENDPOINT", f"{host}:{int(port) + 1 + share.number}")
@@ -176,8 +176,8 @@ def joined_team(environment: MutableMapping[str, str]) -> Team:
 
 def _share_of(environment: MutableMapping[str, str]) -> Share:
     count, number = environment[COUNT], environment.get(NUMBER, "")
-    if not count.isdigit() or int(count) < 1:
+    if not count.isdecimal() or int(count) < 1:
         raise ConfigError(f"{COUNT}: got {count!r}, want a number of processes")
-    if not number.isdigit() or int(number) >= int(count):
+    if not number.isdecimal() or int(number) >= int(count):
         raise ConfigError(f"{NUMBER}: got {number!r}, want 0 to {int(count) - 1}, each once")
     return Share(int(number), int(count))

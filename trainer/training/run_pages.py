@@ -26,7 +26,7 @@ def check_pages(config: TrainConfig, log: EncodedLog) -> None:
             f"objectives: got {', '.join(config.objectives)}, want the log's first in their "
             f"order: {', '.join(known)}"
         )
-    evaluated = [in_categories(config, log, log.pages_of("validation", s)) for s in config.surfaces]
+    evaluated = [evaluated_pages(config, log, surface) for surface in config.surfaces]
     for what, pages in (
         ("training", training_pages(config, log)),
         ("validation", np.concatenate(evaluated)),
@@ -37,6 +37,16 @@ def check_pages(config: TrainConfig, log: EncodedLog) -> None:
                 f"pages: got {pages.size} {what} pages of {', '.join(config.surfaces)}, none "
                 f"with a positive, want at least one"
             )
+
+
+def evaluated_pages(config: TrainConfig, log: EncodedLog, surface: str) -> np.ndarray:
+    """Return at most `validation_pages` validation pages of a surface, evenly spread over time."""
+    pages = in_categories(config, log, log.pages_of("validation", surface))
+    if pages.size == 0:
+        return pages
+    count = min(config.validation_pages, pages.size)
+    spread: np.ndarray = pages[np.arange(count) * pages.size // count]
+    return spread
 
 
 def training_pages(config: TrainConfig, log: EncodedLog) -> np.ndarray:

@@ -14,7 +14,7 @@ from trainer.evaluation.metrics import ndcg_at_k
 from trainer.model.ranker import Ranker
 from trainer.training.losses import page_cross_entropy
 from trainer.training.network import score_pages
-from trainer.training.run_pages import in_categories
+from trainer.training.run_pages import evaluated_pages
 
 
 def validate(
@@ -29,11 +29,9 @@ def validate(
     set_weights(ranker, average)
     figures: dict[str, float] = {}
     for surface in config.surfaces:
-        pages = in_categories(config, log, log.pages_of("validation", surface))
+        pages = evaluated_pages(config, log, surface)
         if pages.size == 0:
             continue
-        count = min(config.validation_pages, pages.size)
-        pages = pages[np.arange(count) * pages.size // count]
         scores = score_pages(ranker, catalogue, log, pages)
         sizes = np.diff(log.offsets)[pages]
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

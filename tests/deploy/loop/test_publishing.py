@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.loop.daily import run_due_rounds
 from deploy.loop.errors import LearningError
+from deploy.loop.learning import Learner, RoundPlan
+from deploy.loop.log_tables import LogTables
 from deploy.loop.publishing import BundlePublisher, Canary, Serving
 from deploy.loop.rankers import RetrievalOrder
 from deploy.loop.streams import JsonLineStreams
@@ -18,6 +21,7 @@ from deploy.loop.training import CandidateBundle, settings_of_run, signals_of_ru
 from rerank_server.bundle_store import BundleStore
 from rerank_server.client.bundle_admin import BundleAdmin
 from rerank_server.client.connection import Connection
+from rerank_server.client.messages import CallError
 from rerank_server.client.rerank_client import RerankClient
 from rerank_server.commands.root import main
 from rerank_server.contract.bundle import write_bundle
@@ -125,6 +129,23 @@ def test_a_server_that_serves_what_nobody_named_stops_the_round(tmp_path, bundle
     other = BundlePublisher(tmp_path, canary, Serving(new.folder))
     with pytest.raises(LearningError, match=f"and --serving {new.bundle_id[:12]}, want"):
         other.served(1)
+
+
+def test_a_server_that_cannot_be_asked_stops_the_round_before_the_day_is_read(tmp_path, bundles):
+    shop, streams = write_small_shop(tmp_path / "shop"), JsonLineStreams(tmp_path / "streams")
+    day = day_of(simulator_of(shop, searches=30), datetime(2018, 1, 2, tzinfo=UTC))
+    for stream, documents in day.streams.items():
+        streams.append(stream, documents)
+    tables = LogTables(tmp_path / "learning", shop)
+    learner = Learner(RoundPlan(tmp_path / "learning"), tables, streams)
+    connection = Connection("localhost:1", timeout_ms=10_000)  # nobody listens there
+    with BundleAdmin(connection) as admin, RerankClient(connection) as client:
+        publisher = BundlePublisher(
+            tmp_path, Canary(admin, client, 50.0), Serving(bundles[0].folder)
+        )
+        with pytest.raises(CallError, match="localhost:1"):
+            list(run_due_rounds(learner, publisher, datetime(2018, 1, 4, tzinfo=UTC)))
+    assert tables.watermark() is None  # the day is due again
 
 
 def test_the_command_asks_the_server_and_names_what_it_compared_with(

@@ -120,3 +120,4 @@ def test_the_ways_are_compared_and_kept(tiny_config, tiny_log, plan, tmp_path):
     assert sheet.sections
     again = compare_daily(config, tiny_log, plan, tmp_path, progress=False)
     assert again.seconds == daily.seconds  # read back, nothing was trained again
+    assert list((tmp_path / "daily").glob("*.npz"))

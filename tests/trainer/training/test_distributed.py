@@ -98,9 +98,13 @@ def test_one_process_writes(together, alone):
         assert len(list((together / name / "tensorboard").iterdir())) == 1
 
 
-def test_what_two_trained_one_goes_on_with(tiny_log, tiny_catalogue, alone, together):
-    again = train(variants()["fixed"], tiny_log, tiny_catalogue, together / "fixed", progress=False)
-    assert again.progress.step == state_of(alone / "fixed")["progress"][0]
+def test_what_two_trained_one_reads_back(tiny_log, tiny_catalogue, together):
+    folder = together / "fixed"
+    checkpoint, lines = (folder / CHECKPOINT).read_bytes(), journal_of(folder)
+    again = train(variants()["fixed"], tiny_log, tiny_catalogue, folder, progress=False)
+    assert [again.progress.step, again.progress.best] == state_of(folder)["progress"][:2]
+    assert (folder / CHECKPOINT).read_bytes() == checkpoint  # no step was taken
+    assert journal_of(folder) == lines
 
 
 def test_more_processes_than_pages_are_refused(tiny_log, tiny_catalogue, tmp_path):
