@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -34,7 +35,12 @@ def open_reranker(bundle, products) -> Reranker:
 
 @pytest.fixture
 async def admin_server(serving, tiny_reranker):
-    return await serving(BundleStore(tiny_reranker, open_reranker), doors=Doors(admin=True))
+    # what is asked here is whether pages fail, not how fast this machine answers them
+    return await serving(
+        BundleStore(tiny_reranker, open_reranker),
+        doors=Doors(admin=True),
+        timeout=timedelta(seconds=60),
+    )
 
 
 @pytest.fixture
@@ -162,7 +168,7 @@ async def test_300_changes_under_load_fail_no_page_and_keep_no_memory(
         request.CopyFrom(PAGE)
         while not stopping:
             request.shopper_id = f"shopper {number} {answered.total()}"
-            response = await admin_server.stub.Rerank(request, timeout=5)
+            response = await admin_server.stub.Rerank(request, timeout=60)
             assert not response.degraded, response.degraded_detail
             assert sorted(response.candidate_ids) == sorted(IDS)
             answered[response.bundle_id] += 1
