@@ -92,8 +92,9 @@ class ShopperEvents:
         self._settings = settings
         self._clock = clock
         self._own_key = secrets.token_bytes(32)
-        self._kept: OrderedDict[str, tuple[float, ShopperHistory]] = OrderedDict()
-        self._reading: dict[str, asyncio.Task[ShopperHistory]] = {}
+        # None: the read failed, and is not tried again for a while either
+        self._kept: OrderedDict[str, tuple[float, ShopperHistory | None]] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[ShopperHistory | None]] = {}
         self.failures = 0
 
     async def of(self, shopper_id: str, authorization: str | None) -> tuple[ShopperHistory, str]:
@@ -111,7 +112,7 @@ class ShopperEvents:
         kept = self._kept.get(key)
         if kept is not None and self._clock() < kept[0]:
             self._kept.move_to_end(key)
-            return kept[1], SOURCE_CACHE
+            return _told(kept[1], SOURCE_CACHE)
         reading = self._reading.get(key)
         if reading is None:
             if len(self._reading) >= self._settings.max_reads:
@@ -123,7 +124,7 @@ class ShopperEvents:
             return ShopperHistory(), SOURCE_NONE
         if reading.exception() is not None:
             return ShopperHistory(), SOURCE_NONE
-        return reading.result(), SOURCE_STREAM
+        return _told(reading.result(), SOURCE_STREAM)
 
     async def close(self) -> None:
         """End the reads."""
@@ -131,7 +132,10 @@ class ShopperEvents:
             reading.cancel()
         await asyncio.gather(*self._reading.values(), return_exceptions=True)
 
-    async def _read(self, key: str, shopper_id: str, authorization: str | None) -> ShopperHistory:
+    async def _read(
+        self, key: str, shopper_id: str, authorization: str | None
+    ) -> ShopperHistory | None:
+        history: ShopperHistory | None = None
         try:
             body = json.dumps(self._body(shopper_id)).encode()
             status, answer = await self._search(self._settings.index, body, authorization)
@@ -140,7 +144,6 @@ class ShopperEvents:
             self.failures += 1
             fields = {"error": type(error).__name__}
             _LOG.debug("events of a shopper not read", extra={"fields": fields})
-            history = ShopperHistory()
         finally:
             self._reading.pop(key, None)
         self._kept[key] = (self._clock() + self._settings.keep_s, history)
@@ -167,6 +170,10 @@ class ShopperEvents:
             "track_total_hits": False,
             "_source": ["action_name", "timestamp", "event_attributes.object.object_id"],
         }
+
+
+def _told(history: ShopperHistory | None, source: str) -> tuple[ShopperHistory, str]:
+    return (ShopperHistory(), SOURCE_NONE) if history is None else (history, source)
 
 
 class _Object(msgspec.Struct):

@@ -105,11 +105,13 @@ async def test_searches_of_one_shopper_share_a_read_and_reads_are_bounded():
         Stream([{"action_name": 3}]),
     ],
 )
-async def test_a_stream_that_cannot_be_read_gives_no_history(stream):
+async def test_a_stream_that_cannot_be_read_gives_no_history_and_is_no_source(stream):
     events, _ = opened(stream)
-    history, _ = await events.of("ann", None)
-    assert list(history.product_ids) == []
+    for _ in range(2):  # the second time out of what is kept, so that a failing stream has rest
+        history, source = await events.of("ann", None)
+        assert (source, list(history.product_ids)) == ("none", [])
     assert events.failures == 1
+    assert len(stream.asked) == 1
     await events.close()
 
 
