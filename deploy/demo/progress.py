@@ -28,6 +28,7 @@ class StepDisplay:
         self._number = 0
         self._begun = monotonic()
         self.seconds: dict[str, float] = {}
+        self._quiet = threading.Event()
 
     @property
     def bars(self) -> bool:
@@ -40,7 +41,7 @@ class StepDisplay:
         self._number += 1
         begun = monotonic()
         self._write(f"[{self._number}/{self._total}] {name}: {doing}")
-        done = threading.Event()
+        self._quiet = done = threading.Event()
         if not self.bars:
             threading.Thread(target=self._beat, args=(begun, done), daemon=True).start()
         try:
@@ -49,6 +50,10 @@ class StepDisplay:
             done.set()
         self.seconds[name] = monotonic() - begun
         self.say(f"done in {_duration(self.seconds[name])}")
+
+    def wait_for_people(self) -> None:
+        """From now on the running step waits for people: that it goes on is no news."""
+        self._quiet.set()
 
     def say(self, text: str) -> None:
         """Write text under the running step."""

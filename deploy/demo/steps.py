@@ -62,6 +62,7 @@ def run_demo(settings: DemoSettings) -> None:
             return
         with display.step("Page", "two orders side by side; Ctrl-C ends everything"):
             display.say(f"ready after {display.total()}")
+            display.wait_for_people()
             serve_page(shop, retriever, server, target, work, listener, announce=display.say)
 
 

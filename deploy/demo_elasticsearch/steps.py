@@ -57,6 +57,7 @@ def run_loop_demo(settings: LoopDemoSettings) -> None:
             write_page(folder.page, PageFacts(demo.done, facts, running, folder.pictures))
             display.say(f"all done in {display.total()}; {folder.page} shows it")
             if listener is not None:
+                display.wait_for_people()
                 serve_loop_page(folder, traffic, listener, announce=display.say)
 
 

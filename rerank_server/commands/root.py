@@ -189,13 +189,15 @@ def _missing(group: Group, error: ImportError) -> TyperCommand:
     install = f"`pip install 'crossrank[{group.extra}]'`" if group.extra else "a whole installation"
     message = f"{group.name}: got no module {error.name!r}, want {install}"
 
+    from rich.markup import escape
+
     def refuse() -> None:
         raise CommandError(message)
 
     return TyperCommand(
         name=group.name,
         callback=refuse,
-        help=f"Not installed: {message}.",
+        help=escape(f"Not installed: {message}."),  # or [search] would be read as markup
         context_settings=dict(_LEAVE_ARGUMENTS),
         add_help_option=False,
     )

@@ -42,3 +42,12 @@ def test_a_silent_step_is_said_to_go_on_where_no_bar_is_drawn():
     assert len(said) >= 2
     time.sleep(0.05)
     assert out.getvalue().splitlines()[-1].startswith("      done in")
+
+
+def test_a_step_that_waits_for_people_is_silent():
+    out = io.StringIO()
+    display = StepDisplay(1, out, beat_s=0.02)
+    with display.step("Page", "to look at"):
+        display.wait_for_people()
+        time.sleep(0.1)
+    assert "goes on" not in out.getvalue()
