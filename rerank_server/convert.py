@@ -90,6 +90,7 @@ def response_to_pb(
             total_us=total_us,
         ),
         server_version=version,
+        unknown_candidates=ranked.unknown_candidates,
     )
     if ranked.degraded_reason is not None:
         response.degraded_reason = _REASONS[ranked.degraded_reason]

@@ -181,6 +181,7 @@ class RankedPage:
         degraded_detail: The same in words.
         timings: Where the time went.
         policy_trace: Which rule moved what; None unless asked for.
+        unknown_candidates: How many candidates the product store does not hold; 0 when degraded.
     """
 
     candidate_ids: Sequence[str]
@@ -194,6 +195,7 @@ class RankedPage:
     degraded_detail: str = ""
     timings: Timings = field(default_factory=Timings)
     policy_trace: PolicyTrace | None = None
+    unknown_candidates: int = 0
 
     @property
     def degraded(self) -> bool:

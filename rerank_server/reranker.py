@@ -230,6 +230,9 @@ class Reranker:
             explanations={group: values[ranks] for group, values in explanations.items()},
             timings=clock.timings(),
             policy_trace=ruling.trace,
+            unknown_candidates=int(
+                np.count_nonzero(encoded.rows == self.products.table.unknown_row)
+            ),
         )
 
     def _rule(

@@ -28,6 +28,7 @@ class RerankAnswer:
             "deadline_exceeded", "unauthenticated", ...). Empty when the page was scored.
         degraded_detail: The same in words.
         policy_trace: Which rule moved what; None unless asked for.
+        unknown_candidates: How many candidates the server's product store does not hold.
         stages_us: Microseconds by stage of the server.
         server_us: From the page's arrival in the server to its answer; 0 without one.
         round_trip_us: From the call to the answer.
@@ -42,6 +43,7 @@ class RerankAnswer:
     degraded_reason: str = ""
     degraded_detail: str = ""
     policy_trace: PolicyTrace | None = None
+    unknown_candidates: int = 0
     stages_us: Mapping[str, int] = field(default_factory=dict)
     server_us: int = 0
     round_trip_us: int = 0

@@ -96,6 +96,7 @@ def answer_from_pb(
         degraded_reason=reason,
         degraded_detail=response.degraded_detail,
         policy_trace=None if trace is None else _policy_trace_from_pb(trace),
+        unknown_candidates=response.unknown_candidates,
         stages_us={stage: int(getattr(timings, f"{stage}_us")) for stage in _STAGES},
         server_us=timings.total_us,
         round_trip_us=round_trip_us,

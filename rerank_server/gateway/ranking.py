@@ -44,6 +44,7 @@ class Ranking:
         degraded_reason: Why it is retrieval order; empty when it is not.
         degraded_detail: The same in words.
         stages_ms: Milliseconds by stage of the server.
+        unknown: How many candidates the product store does not hold.
     """
 
     ids: tuple[str, ...]
@@ -54,6 +55,7 @@ class Ranking:
     degraded_reason: str
     degraded_detail: str
     stages_ms: dict[str, float]
+    unknown: int = 0
 
 
 class PageRanker(Protocol):
@@ -139,6 +141,7 @@ class RankerClient:
             degraded_reason=answer.degraded_reason,
             degraded_detail=answer.degraded_detail,
             stages_ms={f"{name}_ms": us / 1_000 for name, us in answer.stages_us.items()},
+            unknown=answer.unknown_candidates,
         )
 
     def variant_of(self, shopper_id: str | None) -> str:

@@ -72,6 +72,7 @@ class SearchRecord:
         shown_from: Rank of the first of them, from 0: the request's `from`.
         total_hits: `hits.total`; None when the caller did not ask for it.
         total_is_exact: Whether `total_hits` is exact, not a lower bound.
+        unknown_candidates: How many of the candidates the product store does not hold.
         bundle_id: The bundle that answered; empty when none did.
         variant: `current`, `canary`, or empty when that is not known; of a search that found
             nothing, the arm that its shopper is in.
@@ -108,6 +109,7 @@ class SearchRecord:
     shown_from: int = 0
     total_hits: int | None = None
     total_is_exact: bool = True
+    unknown_candidates: int = 0
     bundle_id: str = ""
     variant: str = ""
     degraded_reason: str = ""

@@ -323,6 +323,7 @@ class Reranking:
         if ranking is not None:
             record = replace(
                 record,
+                unknown_candidates=ranking.unknown,
                 bundle_id=ranking.bundle_id,
                 variant=ranking.variant,
                 latency=StageLatency(**ranking.stages_ms),
@@ -383,6 +384,8 @@ def _status(record: SearchRecord) -> Mapping[str, Any]:
     }
     if record.degraded:
         said |= {"reason": record.degraded_reason, "detail": record.degraded_detail}
+    if record.unknown_candidates:
+        said["unknown_candidates"] = record.unknown_candidates
     if record.bundle_id:
         said["bundle_id"] = record.bundle_id
     if record.variant:

@@ -156,9 +156,7 @@ class RerankRequest(_message.Message):
     group. Default false.
     """
     top_k: _builtins.int
-    """How many candidates to return, 1 to 1,000; more than the page holds means all. Absent
-    means all. 0 is refused.
-    """
+    """How many candidates to return, 1 to 1,000; absent or more than there are: all. 0 is refused."""
     policy_trace: _builtins.bool
     """Whether to say which rules of the server's policy moved what. Default false."""
     @_builtins.property
@@ -305,9 +303,7 @@ class History(_message.Message):
 
     @_builtins.property
     def discounted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
-        """Whether each product was bought at a discount, as many as product_ids. Empty means that
-        none was.
-        """
+        """Whether each was bought at a discount, as many as product_ids. Empty means that none was."""
 
     def __init__(
         self,
@@ -344,6 +340,7 @@ class RerankResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
     POLICY_TRACE_FIELD_NUMBER: _builtins.int
+    UNKNOWN_CANDIDATES_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
     """The bundle that answered."""
     degraded: _builtins.bool
@@ -354,6 +351,8 @@ class RerankResponse(_message.Message):
     """Why in words, when degraded; empty otherwise. For people, its text may change."""
     server_version: _builtins.str
     """Version of the server program."""
+    unknown_candidates: _builtins.int
+    """How many candidates the product store does not hold; 0 when degraded."""
     @_builtins.property
     def candidate_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Product ids, best first; equal scores keep retrieval order. As many as the page had less
@@ -388,9 +387,7 @@ class RerankResponse(_message.Message):
 
     @_builtins.property
     def policy_trace(self) -> Global___PolicyTrace:
-        """Which rule moved what. Absent unless policy_trace was set and the server has a policy, and
-        when degraded.
-        """
+        """Which rule moved what. Absent unless it was asked for and there is a policy, and when degraded."""
 
     def __init__(
         self,
@@ -407,10 +404,11 @@ class RerankResponse(_message.Message):
         timings: Global___Timings | None = ...,
         server_version: _builtins.str = ...,
         policy_trace: Global___PolicyTrace | None = ...,
+        unknown_candidates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy_trace", b"policy_trace", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "candidate_ids", b"candidate_ids", "degraded", b"degraded", "degraded_detail", b"degraded_detail", "degraded_reason", b"degraded_reason", "explanations", b"explanations", "objectives", b"objectives", "policy_trace", b"policy_trace", "retrieval_ranks", b"retrieval_ranks", "scores", b"scores", "server_version", b"server_version", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "candidate_ids", b"candidate_ids", "degraded", b"degraded", "degraded_detail", b"degraded_detail", "degraded_reason", b"degraded_reason", "explanations", b"explanations", "objectives", b"objectives", "policy_trace", b"policy_trace", "retrieval_ranks", b"retrieval_ranks", "scores", b"scores", "server_version", b"server_version", "timings", b"timings", "unknown_candidates", b"unknown_candidates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -123,6 +123,7 @@ def _own_fields(search: SearchRecord, rules: DocumentRules) -> dict[str, Any]:
         "history": {"source": search.history_source, "events": search.history_events},
         "latency": _latency(search.latency),
         "candidates": len(before),
+        "unknown_candidates": search.unknown_candidates,
         "total_hits": search.total_hits,
         "total_is_exact": None if search.total_hits is None else search.total_is_exact,
         "shown_from": search.shown_from,

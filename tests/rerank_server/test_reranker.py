@@ -93,6 +93,14 @@ def test_a_page_of_unknown_everything_is_scored(tiny_reranker):
     assert ranked.candidate_ids == ["x", "y"]
     assert np.isfinite(ranked.scores).all()
     assert not ranked.degraded
+    assert ranked.unknown_candidates == 2
+
+
+def test_candidates_that_the_store_does_not_hold_are_counted(tiny_reranker):
+    known = IDS[:3]
+    assert tiny_reranker.rerank(SearchPage(known, time=NOW)).unknown_candidates == 0
+    ranked = tiny_reranker.rerank(SearchPage([*known, "x", "y"], top_k=1, time=NOW))
+    assert ranked.unknown_candidates == 2
 
 
 def test_equal_scores_keep_retrieval_order(tiny_reranker):

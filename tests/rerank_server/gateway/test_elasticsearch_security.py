@@ -122,6 +122,9 @@ def test_a_wrong_key_is_answered_as_elasticsearch_answers_it(before_secure):
     asking = {**MILK, "ext": {"rerank": {"query_id": "right"}}}
     right = caller.send("POST", "/shop/_search", asking, OWN)
     assert (right.status, right.rerank["status"], len(right.hits)) == (200, "reranked", 3)
+    assert right.rerank["unknown_candidates"] == 3  # of an index that the store is not of
+    (record,) = before_secure.records.of("right")
+    assert record.unknown_candidates == 3
 
     for number, headers in enumerate((WRONG, {})):
         plain = caller.send("POST", "/shop/_search", MILK, headers)  # passed on as it is

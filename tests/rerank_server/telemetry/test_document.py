@@ -122,6 +122,10 @@ def test_free_labels_other_than_id_and_arm_are_left_out() -> None:
     assert fields["experiment"] == {"id": "boost", "arm": "b"}
 
 
+def test_candidates_that_the_store_does_not_hold_are_counted() -> None:
+    assert fields_of(unknown_candidates=3)["unknown_candidates"] == 3
+
+
 def test_a_degraded_search_says_why() -> None:
     fields = fields_of(
         degraded_reason="deadline", degraded_detail="late", reranked_ids=("a", "b", "c", "d")
